@@ -1,0 +1,67 @@
+"""Train ``clusir_tiny`` through BasicSR and show what it restores: ``python -m basicsr_plugin.demo --out FOLDER``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from .photographs import write_photographs
+from .report import contact_sheet, evaluate, format_table, routing_picture, write_csv
+
+__all__ = ["main"]
+
+_OPTIONS = "train/clusir_tiny_demo"
+
+
+def main() -> None:
+    """Write the photographs, train on some, restore the others, write ``psnr.csv`` and two pictures."""
+    parser = argparse.ArgumentParser(prog="python -m basicsr_plugin.demo", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder for all that the demo writes")
+    parser.add_argument("--iterations", type=int, help="train shorter or longer than the option file says")
+    arguments = parser.parse_args()
+    if arguments.iterations is not None and arguments.iterations < 1:
+        parser.error(f"--iterations must be >= 1, got {arguments.iterations}")
+
+    from basicsr_plugin import train
+    from basicsr_plugin.option_files import OptionLoader, find_option
+
+    start = time.monotonic()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    os.chdir(arguments.out)
+    write_photographs(Path("photographs"))
+    option_file = find_option(_OPTIONS)
+    sys.argv = [sys.argv[0], "-opt", os.fspath(option_file)]
+    if arguments.iterations is not None:
+        warmup = arguments.iterations // 20
+        sys.argv += ["--force_yml", f"train:total_iter={arguments.iterations}", f"train:scheduler:warmup_iter={warmup}"]
+    train.main()
+
+    import torch
+    import yaml
+
+    from clusir_modules import clusir_tiny
+    from clusir_modules.data import AllInOneDataset
+
+    options = yaml.load(option_file.read_text(), Loader=OptionLoader)  # noqa: S506 - a safe loader
+    weights = torch.load(
+        f"experiments/{options['name']}/models/net_g_latest.pth", weights_only=True, map_location="cpu"
+    )
+    settings = {key: value for key, value in options["network_g"].items() if key != "type"}
+    net = clusir_tiny(**settings)
+    net.load_state_dict(weights["params_ema"])
+    validation = options["datasets"]["val"]
+    dataset = AllInOneDataset(validation["tasks"], center_crop=validation["center_crop"], seed=options["manual_seed"])
+    results = evaluate(net, dataset)
+    write_csv(results, Path("psnr.csv"))
+    contact_sheet(results, Path("contact_sheet.png"))
+    routing_picture(results, Path("routing.png"))
+    print("\nPSNR on photographs kept out of training; no task label is given to the network")
+    print(format_table(results))
+    print(f"\n{time.monotonic() - start:.0f} s. Pictures in {Path.cwd()}: contact_sheet.png, routing.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Validation on one or several data sets, with or without ground truth."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import PurePath
+from typing import Any
+
+from basicsr.utils import get_root_logger, imwrite, tensor2img
+from tqdm import tqdm
+
+from basicsr_plugin.models._metrics import ValidationMetrics
+
+__all__ = ["ValidationMixin"]
+
+
+class ValidationMixin:
+    """Validation part of ``RestorationModel``; relies on SRModel's attributes."""
+
+    opt: dict[str, Any]
+    best_metric_results: dict[str, dict[str, dict[str, Any]]]
+    saved_at: tuple[int, int] | None = None
+
+    def nondist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
+        """Restore all pictures of a data set, evaluate the metrics and write the pictures.
+
+        Args:
+            dataloader: Gives one picture at a time.
+            current_iter: Iteration, or in a test the run's name.
+            tb_logger: TensorBoard writer or None.
+            save_img: Whether to write the pictures: ``visualization/<data set>/<image>/<image>_<iteration>.png`` in
+                training, ``visualization/<data set>/<image>_<suffix or name>.png`` in a test.
+        """
+        if isinstance(current_iter, int) and "train" in self.opt:
+            # BasicSR labels the validation after the end of training with one iteration more.
+            current_iter = min(current_iter, int(self.opt["train"]["total_iter"]))
+        dataset_name = dataloader.dataset.opt["name"]
+        val_opt = self.opt["val"]
+        metrics = ValidationMetrics(val_opt.get("metrics") or {})
+        sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        used_names: dict[str, int] = {}
+        for data in tqdm(dataloader, unit="image", desc=dataset_name, disable=not val_opt.get("pbar", False)):
+            self.feed_data(data)
+            self.test()
+            visuals = self.get_current_visuals()
+            for metric, value in metrics(visuals["result"], visuals.get("gt")).items():
+                sums[metric] = sums.get(metric, 0.0) + value
+                counts[metric] = counts.get(metric, 0) + 1
+            if save_img:
+                name = _unique_name(PurePath(data["lq_path"][0]).stem, used_names)
+                imwrite(tensor2img(visuals["result"]), self._picture_path(dataset_name, name, current_iter))
+        skipped = [metric for metric in metrics.needing_target() if metric not in sums]
+        if skipped:
+            get_root_logger().warning(f"{dataset_name} has no ground truth: {', '.join(skipped)} left out")
+        self.metric_results = {metric: total / counts[metric] for metric, total in sums.items()}
+        if self.metric_results:
+            self._record(dataset_name, current_iter, tb_logger)
+
+    def _record(self, dataset_name: str, current_iter: int | str, tb_logger: Any) -> None:
+        """Update and log the best values, and bring a training state of this very iteration up to date."""
+        self._initialize_best_metric_results(dataset_name)
+        before = deepcopy(self.best_metric_results)
+        for metric, value in self.metric_results.items():
+            self._update_best_metric_result(dataset_name, metric, value, current_iter)
+        self._log_validation_metric_values(current_iter, dataset_name, tb_logger)
+        # BasicSR saves before it validates.
+        saved_now = self.saved_at is not None and self.saved_at[1] == current_iter
+        if saved_now and self.best_metric_results != before:
+            self.save_training_state(*self.saved_at)
+
+    def _initialize_best_metric_results(self, dataset_name: str) -> None:
+        """Make sure that there is a record for each metric, also for one that was added before resuming."""
+        if not hasattr(self, "best_metric_results"):
+            self.best_metric_results = {}
+        records = self.best_metric_results.setdefault(dataset_name, {})
+        for metric, options in self.opt["val"]["metrics"].items():
+            better = options.get("better", "higher")
+            worst = float("-inf") if better == "higher" else float("inf")
+            records.setdefault(metric, {"better": better, "val": worst, "iter": -1})
+
+    def get_current_visuals(self) -> dict[str, Any]:
+        """Input, result and if there is one ground truth of the current picture, on the CPU."""
+        visuals = {"lq": self.lq.detach().cpu(), "result": self.output.detach().cpu()}
+        if self.gt is not None:
+            visuals["gt"] = self.gt.detach().cpu()
+        return visuals
+
+    def _picture_path(self, dataset_name: str, name: str, current_iter: int | str) -> str:
+        folder = PurePath(self.opt["path"]["visualization"]) / dataset_name
+        if self.opt["is_train"]:
+            return str(folder / name / f"{name}_{current_iter}.png")
+        return str(folder / f"{name}_{self.opt['val'].get('suffix') or self.opt['name']}.png")
+
+
+def _unique_name(name: str, used: dict[str, int]) -> str:
+    """The name, numbered from its second use on: pictures of different folders may be called alike."""
+    used[name] = used.get(name, 0) + 1
+    return name if used[name] == 1 else f"{name}_{used[name]}"

@@ -1,0 +1,52 @@
+"""Training data: degradations, reading and pairing of image files, and an all-in-one data set.
+
+Needs torch, NumPy and Pillow only.
+"""
+
+from __future__ import annotations
+
+from .all_in_one import AllInOneDataset
+from .degradations import (
+    JPEG,
+    TASK_DEGRADATIONS,
+    DefocusBlur,
+    Degradation,
+    GaussianNoise,
+    Haze,
+    HazeMaps,
+    LowLight,
+    Mixture,
+    MotionBlur,
+    RainStreaks,
+    Snow,
+    build_degradation,
+    degradation_types,
+    register_degradation,
+)
+from .pairing import PAIRING_RULES, pairing_rule
+from .reading import IMAGE_SUFFIXES, read_image
+from .tasks import Task
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "JPEG",
+    "PAIRING_RULES",
+    "TASK_DEGRADATIONS",
+    "AllInOneDataset",
+    "DefocusBlur",
+    "Degradation",
+    "GaussianNoise",
+    "Haze",
+    "HazeMaps",
+    "LowLight",
+    "Mixture",
+    "MotionBlur",
+    "RainStreaks",
+    "Snow",
+    "Task",
+    "build_degradation",
+    "degradation_types",
+    "pairing_rule",
+    "read_image",
+    "register_degradation",
+]

@@ -1,0 +1,37 @@
+"""Synthetic degradations: ``degradation(image, generator) -> Tensor`` on one image ``(C, H, W)`` in [0, 1]."""
+
+from __future__ import annotations
+
+from ._base import Degradation
+from .blur import DefocusBlur, MotionBlur
+from .haze import Haze, HazeMaps
+from .jpeg import JPEG
+from .low_light import LowLight
+from .mixture import Mixture
+from .noise import GaussianNoise
+from .rain import RainStreaks
+from .registry import (
+    TASK_DEGRADATIONS,
+    build_degradation,
+    degradation_types,
+    register_degradation,
+)
+from .snow import Snow
+
+__all__ = [
+    "JPEG",
+    "TASK_DEGRADATIONS",
+    "DefocusBlur",
+    "Degradation",
+    "GaussianNoise",
+    "Haze",
+    "HazeMaps",
+    "LowLight",
+    "Mixture",
+    "MotionBlur",
+    "RainStreaks",
+    "Snow",
+    "build_degradation",
+    "degradation_types",
+    "register_degradation",
+]

@@ -1,0 +1,1 @@
+"""Modulation in the frequency domain."""

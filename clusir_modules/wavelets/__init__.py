@@ -1,0 +1,1 @@
+"""Wavelet transform and the block built on it."""

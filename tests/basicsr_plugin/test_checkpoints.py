@@ -1,0 +1,198 @@
+"""Files of weights and training states."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from basicsr_plugin import checkpoints
+
+WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
+SOURCE = Path("net.pth")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(checkpoints.time, "sleep", lambda seconds: None)
+
+
+def assert_weights(found, expected=WEIGHTS):
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+class TestWriting:
+    @pytest.mark.parametrize("file_format", checkpoints.FORMATS)
+    def test_both_kinds_come_back_in_either_format(self, tmp_path, file_format):
+        average = {name: tensor + 1 for name, tensor in WEIGHTS.items()}
+        checkpoints.write_weights({"params": WEIGHTS, "params_ema": average}, tmp_path, "net_g_10", file_format)
+        path = checkpoints.find_weights(tmp_path, "net_g_10", file_format)
+        assert path.suffix == f".{file_format}"
+        assert_weights(checkpoints.read_weights(path, param_key="params"))
+        assert_weights(checkpoints.read_weights(path, param_key="params_ema"), average)
+        assert not list(tmp_path.glob("*.tmp"))
+
+    def test_safetensors_accepts_channels_last_weights(self, tmp_path):
+        weight = torch.rand(4, 3, 5, 5).contiguous(memory_format=torch.channels_last)
+        checkpoints.write_weights({"params": {"w": weight}}, tmp_path, "net_g_1", "safetensors")
+        found = checkpoints.read_weights(tmp_path / "net_g_1.safetensors", param_key="params")
+        assert torch.equal(found["w"], weight)
+
+    @pytest.mark.filterwarnings("default:cannot write")
+    @pytest.mark.parametrize("attempts_that_fail", [2, 3])
+    def test_a_write_that_breaks_off_is_retried_then_raised_and_leaves_the_old_file(
+        self, tmp_path, monkeypatch, attempts_that_fail
+    ):
+        path = tmp_path / "5.state"
+        checkpoints.write_state({"iter": 5}, path)
+        old = path.read_bytes()
+        save, calls = torch.save, []
+
+        def break_off(content, target):
+            calls.append(target)
+            if len(calls) > attempts_that_fail:
+                save(content, target)
+                return
+            Path(target).write_bytes(b"half")
+            raise RuntimeError("no space left on device")
+
+        monkeypatch.setattr(torch, "save", break_off)
+        if attempts_that_fail == 3:
+            with pytest.raises(OSError, match=r"cannot write .*5.state: no space left on device"):
+                checkpoints.write_state({"iter": 6}, path)
+            assert path.read_bytes() == old
+        else:
+            with pytest.warns(UserWarning, match="trying again: no space left"):
+                checkpoints.write_state({"iter": 6}, path)
+            assert path.read_bytes() != old
+        assert os.listdir(tmp_path) == ["5.state"]
+
+    def test_an_interrupted_write_leaves_nothing_behind(self, tmp_path, monkeypatch):
+        def interrupt(content, target):
+            Path(target).write_bytes(b"half")
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(torch, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.write_state({"iter": 6}, tmp_path / "6.state")
+        assert not os.listdir(tmp_path)
+
+    @pytest.mark.filterwarnings("ignore:cannot write")
+    @pytest.mark.parametrize("file_format", checkpoints.FORMATS)
+    def test_a_folder_that_cannot_be_written_to_raises(self, tmp_path, file_format):
+        (tmp_path / "models").write_text("a file where the folder should be")
+        with pytest.raises(OSError, match="cannot write"):
+            checkpoints.write_weights({"params": WEIGHTS}, tmp_path / "models", "net_g_1", file_format)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.mkdir, ("malicious",)
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        "content", [{"params": {"w": Malicious()}}, Malicious(), {"w": torch.ones(1), "x": Malicious()}]
+    )
+    @pytest.mark.parametrize("zipped", [True, False])
+    def test_files_that_would_run_code_are_refused(self, tmp_path, monkeypatch, content, zipped):
+        monkeypatch.chdir(tmp_path)
+        torch.save(content, "bad.pth", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(ValueError, match=r"bad.pth is refused: it holds Python objects"):
+            checkpoints.read_weights(Path("bad.pth"), param_key="params")
+        assert not (tmp_path / "malicious").exists()
+        torch.load("bad.pth", weights_only=False)
+        assert (tmp_path / "malicious").is_dir(), "the file was harmless, so that the test showed nothing"
+
+    def test_states_that_would_run_code_are_refused(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        Path("5.state").write_bytes(pickle.dumps({"epoch": 0, "iter": Malicious(), "optimizers": [], "schedulers": []}))
+        with pytest.raises(ValueError, match=r"5.state is"):
+            checkpoints.read_state(Path("5.state"))
+        assert not (tmp_path / "malicious").exists()
+
+    @pytest.mark.parametrize("file_format", checkpoints.FORMATS)
+    def test_files_cut_short_anywhere_are_called_damaged(self, tmp_path, file_format):
+        checkpoints.write_weights({"params": WEIGHTS}, tmp_path, "net_g_1", file_format)
+        path = tmp_path / f"net_g_1.{file_format}"
+        whole = path.read_bytes()
+        for length in [*range(0, len(whole), 37), len(whole) - 1]:
+            path.write_bytes(whole[:length])
+            with pytest.raises(ValueError, match=r"net_g_1.* is damaged"):
+                checkpoints.read_weights(path, param_key="params")
+
+    @pytest.mark.parametrize("name", ["none.pth", "none.safetensors"])
+    def test_missing_files_are_called_missing(self, tmp_path, name):
+        with pytest.raises(FileNotFoundError, match="none"):
+            checkpoints.read_weights(tmp_path / name, param_key="params")
+
+    @pytest.mark.parametrize("wrapping", ["params", "params_ema", "state_dict", None])
+    def test_usual_wrappings_are_taken_off(self, tmp_path, wrapping):
+        content = WEIGHTS if wrapping is None else {wrapping: WEIGHTS, "epoch": 3}
+        torch.save(content, tmp_path / "net.pth")
+        assert_weights(checkpoints.read_weights(tmp_path / "net.pth", param_key="params"))
+
+    def test_the_key_that_is_asked_for_comes_first(self, tmp_path):
+        torch.save({"params": {"a": torch.zeros(1)}, "custom": WEIGHTS}, tmp_path / "net.pth")
+        assert_weights(checkpoints.read_weights(tmp_path / "net.pth", param_key="custom"))
+
+    def test_a_file_without_state_dict_is_refused(self, tmp_path):
+        torch.save({"epoch": 3, "loss": 0.5}, tmp_path / "net.pth")
+        with pytest.raises(ValueError, match="holds no state dict: its entries are epoch, loss"):
+            checkpoints.read_weights(tmp_path / "net.pth", param_key="params")
+
+    def test_weights_are_not_taken_for_a_state(self, tmp_path):
+        checkpoints.write_state({"params": WEIGHTS}, tmp_path / "5.state")
+        with pytest.raises(ValueError, match="is not a training state: it has no epoch, iter"):
+            checkpoints.read_state(tmp_path / "5.state")
+
+    def test_states_are_listed_newest_first_by_number(self, tmp_path):
+        for name in ("5.state", "100.state", "20.state", "best.state", "30.state.tmp"):
+            (tmp_path / name).touch()
+        assert [path.name for path in checkpoints.list_states(tmp_path)] == ["100.state", "20.state", "5.state"]
+        assert checkpoints.list_states(tmp_path / "missing") == []
+
+
+class TestFitting:
+    @pytest.mark.parametrize("prefix", ["module.", "net.", "module.net.", "module._orig_mod."])
+    def test_prefixes_of_wrappers_are_taken_off(self, prefix):
+        loaded = {prefix + name: tensor for name, tensor in WEIGHTS.items()}
+        fitted, differences = checkpoints.fit_weights(loaded, WEIGHTS, strict=True, source=SOURCE)
+        assert_weights(fitted)
+        assert not differences
+
+    def test_what_lies_beside_the_network_in_a_wrapper_is_left_out(self):
+        loaded = {**{f"net.{name}": tensor for name, tensor in WEIGHTS.items()}, "loss_fn.vgg.0.weight": torch.ones(1)}
+        assert_weights(checkpoints.fit_weights(loaded, WEIGHTS, strict=True, source=SOURCE)[0])
+
+    def test_a_network_with_a_part_called_net_keeps_its_names(self):
+        own = {"net.weight": torch.ones(1)}
+        assert_weights(checkpoints.fit_weights(own, own, strict=True, source=SOURCE)[0], own)
+
+    def test_names_that_differ_are_listed_shortly(self):
+        loaded = {f"old.{number}": torch.ones(1) for number in range(9)}
+        with pytest.raises(ValueError, match=r"net.pth does not fit") as caught:
+            checkpoints.fit_weights(loaded, WEIGHTS, strict=True, source=SOURCE)
+        message = str(caught.value)
+        assert "the file lacks 2 of 2 entries: a.bias, a.weight" in message
+        assert "the network has no 9 of the file's: old.0, old.1, old.2, old.3, old.4, ..." in message
+        assert len(message) < 300
+
+    def test_sizes_that_differ_are_named_with_both_shapes(self):
+        loaded = {**WEIGHTS, "a.weight": torch.zeros(4, 3)}
+        with pytest.raises(ValueError, match=r"a.weight has shape \(2, 3\) in the network, \(4, 3\) in the file"):
+            checkpoints.fit_weights(loaded, WEIGHTS, strict=True, source=SOURCE)
+
+    def test_without_strictness_what_fits_is_loaded_and_the_rest_reported(self):
+        loaded = {"a.weight": torch.zeros(4, 3), "a.bias": torch.zeros(2), "b": torch.zeros(1)}
+        fitted, differences = checkpoints.fit_weights(loaded, WEIGHTS, strict=False, source=SOURCE)
+        assert_weights(fitted, {"a.bias": torch.zeros(2)})
+        assert len(differences) == 2
+
+    def test_a_file_of_another_network_is_refused_even_without_strictness(self):
+        with pytest.raises(ValueError, match="does not fit"):
+            checkpoints.fit_weights({"b": torch.ones(1)}, WEIGHTS, strict=False, source=SOURCE)

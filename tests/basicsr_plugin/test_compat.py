@@ -1,0 +1,162 @@
+"""Repairs of BasicSR."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import basicsr_plugin
+from basicsr_plugin import compat
+
+
+def run_python(code, environment, cwd, **variables):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, **variables},
+        cwd=cwd,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_importing_the_plugin_imports_nothing_heavy(environment, tmp_path):
+    code = "import sys, basicsr_plugin; print(sorted({'basicsr', 'torch', 'torchvision', 'cv2'} & set(sys.modules)))"
+    assert run_python(code, environment, tmp_path).stdout.strip() == "[]"
+
+
+def test_registering_twice_is_as_registering_once():
+    from basicsr.utils import options, registry
+
+    names = ("ARCH", "LOSS", "DATASET", "MODEL", "METRIC")
+    before = {name: dict(list(getattr(registry, f"{name}_REGISTRY"))) for name in names}
+    parse_options = options.parse_options
+    basicsr_plugin.register()
+    assert {name: dict(list(getattr(registry, f"{name}_REGISTRY"))) for name in names} == before
+    assert options.parse_options is parse_options
+    assert {"ClusIR", "clusir_tiny", "clusir_small", "clusir_base"} <= before["ARCH"].keys()
+    assert {"L1MSSSIMLoss", "EdgeLoss"} <= before["LOSS"].keys()
+    assert "RestorationModel" in before["MODEL"]
+
+
+def test_a_name_that_is_taken_by_another_project_is_said_so():
+    from basicsr.utils.registry import Registry
+
+    from basicsr_plugin.registration import register_once
+
+    registry = Registry("test")
+    registry.register(type("ClusIR", (), {"__module__": "other.project"}))
+    with pytest.raises(ValueError, match=r"'ClusIR' of basicsr_plugin is taken .* other.project"):
+        register_once(registry, type("ClusIR", (), {"__module__": "basicsr_plugin"}))
+
+
+def test_a_fork_that_hides_basicsr_is_named(environment, tmp_path):
+    (tmp_path / "basicsr" / "models").mkdir(parents=True)
+    (tmp_path / "basicsr" / "__init__.py").touch()
+    result = run_python("import basicsr_plugin; basicsr_plugin.register()", environment, tmp_path)
+    assert result.returncode == 1
+    assert f"ImportError: {tmp_path / 'basicsr'} hides BasicSR" in result.stderr
+
+
+def test_a_missing_basicsr_is_said_with_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(compat.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="needs BasicSR, which is not installed: install it with `pip install"):
+        compat.prepare()
+
+
+def test_a_missing_distutils_is_stood_in_for(monkeypatch):
+    real = compat.importlib.import_module
+
+    def import_module(name):
+        if name.startswith("distutils"):
+            raise ModuleNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(compat.importlib, "import_module", import_module)
+    monkeypatch.setitem(sys.modules, "distutils.version", None)
+    compat._alias_distutils()
+    version = sys.modules["distutils.version"].LooseVersion
+    assert version("1.10.0") >= version("1.9")
+
+
+def test_an_unbuilt_checkout_gets_its_version_from_its_file(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "basicsr.version")
+    (tmp_path / "VERSION").write_text("1.4.9\n")
+    compat._supply_version(tmp_path / "basicsr")
+    assert sys.modules["basicsr.version"].__version__ == "1.4.9"
+
+
+class TestOptions:
+    """Options as the scripts see them."""
+
+    @pytest.fixture
+    def parse(self, options, save_options, tmp_path, monkeypatch):
+        from basicsr.utils.options import parse_options
+
+        def run(*arguments, change=None, is_train=True):
+            file = save_options(options, tmp_path / "options.yml")
+            if change is not None:
+                file.write_text(change(file.read_text()))
+            monkeypatch.setattr(sys, "argv", ["train", "-opt", str(file), *arguments])
+            return parse_options(str(tmp_path), is_train=is_train)[0]
+
+        return run
+
+    def test_code_in_an_option_file_is_refused(self, parse, tmp_path):
+        import yaml
+
+        code = f"\nevil: !!python/object/apply:os.mkdir ['{tmp_path / 'evil'}']\n"
+        with pytest.raises(yaml.constructor.ConstructorError, match=r"python/object/apply:os.mkdir"):
+            parse(change=lambda text: text + code)
+        assert not (tmp_path / "evil").exists()
+
+    def test_numbers_with_exponents_are_numbers(self, parse):
+        opt = parse("--force_yml", "train:ema_decay=1e-3", change=lambda text: text.replace("lr: 0.001", "lr: 2e-4"))
+        assert opt["train"]["optim_g"]["lr"] == 2e-4
+        assert opt["train"]["ema_decay"] == 1e-3
+
+    def test_options_for_cuda_are_adapted_without_it(self, parse, options, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        options["num_gpu"] = 2
+        options["datasets"]["train"].update(prefetch_mode="cuda", pin_memory=True)
+        with pytest.warns(UserWarning, match="num_gpu is 2 but CUDA is not available"):
+            opt = parse()
+        assert opt["num_gpu"] == 0
+        assert opt["datasets"]["train"]["prefetch_mode"] is None
+        assert opt["datasets"]["train"]["pin_memory"] is False
+
+    def test_options_for_cuda_are_kept_with_it(self, parse, options, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        options["num_gpu"] = 2
+        assert parse()["num_gpu"] == 2
+
+    @pytest.mark.parametrize("model_type", ["SRModel", "RestorationModel"])
+    def test_only_runs_of_the_plugins_model_get_its_sampler(self, options, parse, model_type):
+        from basicsr.data import build_dataset
+        from basicsr.data.data_sampler import EnlargedSampler
+
+        from basicsr_plugin.script_patches import patch_training_script
+
+        options["model_type"] = model_type
+        script = {"EnlargedSampler": None, "build_dataset": None, "load_resume_state": None}
+        patch_training_script(script, parse())
+        assert (script["EnlargedSampler"] is EnlargedSampler) == (model_type == "SRModel")
+        assert (script["build_dataset"] is build_dataset) == (model_type == "SRModel")
+        assert callable(script["load_resume_state"])
+
+    def test_unknown_options_stop_a_run_before_it_touches_older_results(self, train, options, tmp_path):
+        (tmp_path / "experiments" / "run").mkdir(parents=True)
+        options["train"]["acum_iter"] = 2
+        with pytest.raises(ValueError, match="unknown option 'acum_iter' in train; did you mean 'accum_iter'"):
+            train(options)
+        assert [path.name for path in (tmp_path / "experiments").iterdir()] == ["run"]
+        assert not list((tmp_path / "experiments" / "run").iterdir())
+
+    def test_unknown_options_of_other_models_are_left_alone(self, parse, options):
+        options["model_type"] = "SRModel"
+        options["train"]["acum_iter"] = 2
+        assert parse()["train"]["acum_iter"] == 2

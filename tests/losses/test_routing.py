@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clusir_modules import PCGRM, Routing, cluster_information_loss, load_balance_loss, orthogonality_loss
+
+
+def routing_of(cluster_probs: Tensor, expert_probs: Tensor) -> Routing:
+    empty = cluster_probs.new_zeros(cluster_probs.shape[0], 1)
+    return Routing(cluster_probs, expert_probs, empty, empty.long(), cluster_probs.unsqueeze(-1))
+
+
+def random_routing(batch: int = 6, clusters: int = 5, experts: int = 4) -> Routing:
+    return routing_of(torch.randn(batch, clusters).double().softmax(1), torch.randn(batch, experts).double().softmax(1))
+
+
+def one_hot(rows: list[int], count: int) -> Tensor:
+    return torch.eye(count)[rows]
+
+
+class TestLoadBalance:
+    def test_is_the_squared_coefficient_of_variation(self) -> None:
+        routing = random_routing()
+        mean = routing.expert_probs.mean(0)
+        expected = (mean.std(unbiased=False) / mean.mean()) ** 2
+        torch.testing.assert_close(load_balance_loss(routing), expected, atol=1e-12, rtol=0)
+
+    @pytest.mark.parametrize("experts", [1, 3, 8])
+    def test_is_zero_for_even_use_and_greatest_for_one_expert(self, experts: int) -> None:
+        clusters = torch.ones(experts, 1)
+        assert float(load_balance_loss(routing_of(clusters, torch.full((experts, experts), 1 / experts)))) < 1e-12
+        assert float(load_balance_loss(routing_of(clusters, torch.eye(experts)))) < 1e-12  # even over the batch
+        single = routing_of(clusters, one_hot([0] * experts, experts))
+        torch.testing.assert_close(load_balance_loss(single), torch.tensor(experts - 1.0))
+
+    def test_descending_it_balances_the_experts(self) -> None:
+        router, x = PCGRM(6, 4, 4, 2, 8), torch.randn(16, 6, 3, 3)
+        optimizer = torch.optim.Adam(router.parameters(), 0.05)
+        start = float(load_balance_loss(router(x)).detach())
+        for _ in range(30):
+            optimizer.zero_grad()
+            load_balance_loss(router(x)).backward()
+            optimizer.step()
+        assert float(load_balance_loss(router(x)).detach()) < 0.1 * start
+
+
+class TestClusterInformation:
+    def test_is_the_negative_mutual_information(self) -> None:
+        routing = random_routing()
+        probs = routing.cluster_probs.tolist()
+        joint = [[p / len(probs) for p in row] for row in probs]
+        marginal = [sum(column) for column in zip(*joint)]
+        information = sum(p * math.log(p / (marginal[c] / len(probs))) for row in joint for c, p in enumerate(row))
+        expected = torch.tensor(-information / math.log(5), dtype=torch.float64)
+        torch.testing.assert_close(cluster_information_loss(routing), expected, atol=1e-12, rtol=0)
+
+    def test_reaches_its_bounds(self) -> None:
+        experts = torch.ones(4, 1)
+        best = cluster_information_loss(routing_of(torch.eye(4), experts))
+        torch.testing.assert_close(best, torch.tensor(-1.0))
+        for useless in (one_hot([2] * 4, 4), torch.full((4, 4), 0.25)):
+            assert abs(float(cluster_information_loss(routing_of(useless, experts)))) < 1e-6
+
+    @pytest.mark.parametrize("shape", [(1, 5), (6, 1)])
+    def test_is_zero_for_one_image_or_one_cluster(self, shape: tuple[int, int]) -> None:
+        assert abs(float(cluster_information_loss(random_routing(*shape)))) < 1e-12
+
+    def test_has_finite_gradients_where_the_posterior_is_sure(self) -> None:
+        probs = torch.eye(4).requires_grad_()
+        cluster_information_loss(routing_of(probs, torch.ones(4, 1))).backward()
+        assert torch.isfinite(probs.grad).all()
+
+    def test_descending_it_separates_images(self) -> None:
+        router, x = PCGRM(6, 4, 4, 2, 8), torch.randn(16, 6, 3, 3)
+        optimizer = torch.optim.Adam(router.parameters(), 0.02)
+        start = float(cluster_information_loss(router(x)).detach())
+        for _ in range(30):
+            optimizer.zero_grad()
+            cluster_information_loss(router(x)).backward()
+            optimizer.step()
+        assert float(cluster_information_loss(router(x)).detach()) < start - 0.2
+
+
+class TestOrthogonality:
+    def test_is_the_mean_squared_cosine_of_different_prototypes(self) -> None:
+        router = PCGRM(6, 5, 4, 2, 3).double()
+        nn.init.normal_(router.prototypes)
+        rows = router.prototypes.tolist()
+        total = 0.0
+        for i, a in enumerate(rows):
+            for j, b in enumerate(rows):
+                if i != j:
+                    cosine = sum(p * q for p, q in zip(a, b)) / math.hypot(*a) / math.hypot(*b)
+                    total += cosine**2
+        expected = torch.tensor(total / 20, dtype=torch.float64)
+        torch.testing.assert_close(orthogonality_loss(router), expected, atol=1e-12, rtol=0)
+
+    def test_reaches_its_bounds(self) -> None:
+        router = PCGRM(6, 3, 4, 2, 4)
+        assert float(orthogonality_loss(router).detach()) < 1e-10
+        nn.init.ones_(router.prototypes)
+        torch.testing.assert_close(orthogonality_loss(router), torch.tensor(1.0))
+        assert float(orthogonality_loss(PCGRM(6, 1, 4, 2, 4)).detach()) == 0
+
+    def test_averages_over_all_routers_of_a_network(self) -> None:
+        routers = [PCGRM(6, count, 4, 2, 3).double() for count in (4, 5)]
+        for router in routers:
+            nn.init.normal_(router.prototypes)
+        net = nn.Sequential(nn.Linear(2, 2), nn.ModuleDict({"a": routers[0], "b": routers[1]}))
+        expected = (orthogonality_loss(routers[0]) + orthogonality_loss(routers[1])) / 2
+        torch.testing.assert_close(orthogonality_loss(net), expected)
+
+    def test_a_module_without_router_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="net must hold a PCGRM, got Conv2d without one"):
+            orthogonality_loss(nn.Conv2d(3, 3, 1))
+
+
+@pytest.mark.parametrize("loss", [load_balance_loss, cluster_information_loss])
+class TestSequences:
+    def test_averages_over_routers(self, loss: type) -> None:
+        first, second = random_routing(experts=4, clusters=3), random_routing(experts=2, clusters=7)
+        torch.testing.assert_close(loss((first, second)), (loss(first) + loss(second)) / 2)
+        torch.testing.assert_close(loss([first]), loss(first))
+
+    def test_nothing_is_refused(self, loss: type) -> None:
+        with pytest.raises(ValueError, match="routings must hold at least one Routing, got none"):
+            loss(())
+
+    def test_trains_the_router(self, loss: type) -> None:
+        router = PCGRM(6, 4, 4, 2, 8)
+        loss(router(torch.randn(4, 6, 3, 3))).backward()
+        assert router.embed.weight.grad.any()
+        assert router.prototypes.grad.any()

@@ -1,0 +1,297 @@
+"""What every module of the core must do, whatever it computes. A new module joins by a line in ``CASES``."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from factories import relative_error, smallest_clusir
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils.checkpoint import checkpoint
+
+import clusir_modules as cm
+from clusir_modules.blocks.resample import Downsample, Upsample
+from clusir_modules.frequency.spectral_gate import NUM_BANDS, SpectralGate
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A module, inputs for ``(batch, height, width)`` and the shape of its first output."""
+
+    build: Callable[[], nn.Module]
+    inputs: Callable[[int, int, int], tuple[Any, ...]]
+    output: Callable[[int, int, int], Shape]
+    even: bool = False  # wants even sizes
+    batch_free: bool = True  # each image's output is its own
+    gradcheck_parameters: bool = True
+
+
+def maps(channels: int) -> Callable[[int, int, int], tuple[Tensor, ...]]:
+    return lambda b, h, w: (torch.randn(b, channels, h, w),)
+
+
+def same(channels: int) -> Callable[[int, int, int], Shape]:
+    return lambda b, h, w: (b, channels, h, w)
+
+
+def own_experts() -> nn.ModuleList:
+    return nn.ModuleList(nn.Conv2d(6, 6, 3, padding=1) for _ in range(3))
+
+
+def expert_inputs(b: int, h: int, w: int) -> tuple[Tensor, ...]:
+    indices = torch.stack([torch.randperm(3)[:2] for _ in range(b)])
+    return torch.randn(b, 4, h, w), torch.rand(b, 2), indices
+
+
+def moe(top_k: int, experts: nn.ModuleList | None = None) -> cm.ClusterMoE:
+    return cm.ClusterMoE(6, num_experts=3, num_clusters=4, top_k=top_k, embed_dim=8, experts=experts)
+
+
+CASES = {
+    "transposed attention": Case(lambda: cm.TransposedAttention(4, 2), maps(4), same(4)),
+    "gated feed-forward": Case(lambda: cm.GatedFeedForward(4, hidden_dim=6), maps(4), same(4)),
+    "WTB haar": Case(lambda: cm.WTB(4, 2), maps(4), same(4)),
+    "WTB db2": Case(lambda: cm.WTB(4, 2, "db2"), maps(4), same(4)),
+    "PCGRM": Case(lambda: cm.PCGRM(6, 4, 3, 2, 8), maps(6), lambda b, h, w: (b, 4)),
+    "PCGRM dense": Case(lambda: cm.PCGRM(6, 4, 3, 3, 8), maps(6), lambda b, h, w: (b, 4)),
+    "ClusterMoE": Case(lambda: moe(2), maps(6), same(6)),
+    "ClusterMoE dense": Case(lambda: moe(3), maps(6), same(6)),
+    "ClusterMoE own experts": Case(lambda: moe(2, own_experts()), maps(6), same(6)),
+    "gated conv experts": Case(lambda: cm.GatedConvExperts(4, 3), expert_inputs, same(4)),
+    "prompt fusion": Case(
+        lambda: cm.PromptFusion(8, 2),
+        lambda b, h, w: (torch.randn(b, 5, 8), torch.randn(b, 3, 8)),
+        lambda b, h, w: (b, 5, 8),
+    ),
+    "PGB": Case(lambda: cm.PGB(6, 4, 3, 4), lambda b, h, w: (torch.randn(b, 5, 6), (h, w)), same(4)),
+    "DAFMM": Case(
+        lambda: cm.DAFMM(8, 6, 4, layer_scale=0.5),
+        lambda b, h, w: (torch.randn(b, 8, h, w), torch.randn(b, 6, h, w)),
+        same(8),
+    ),
+    "spectral gate": Case(
+        SpectralGate, lambda b, h, w: (torch.randn(b, 4, h, w), torch.randn(b, 2, NUM_BANDS)), same(4)
+    ),
+    "downsample": Case(lambda: Downsample(4), maps(4), lambda b, h, w: (b, 8, h // 2, w // 2), even=True),
+    "upsample": Case(lambda: Upsample(4), maps(4), lambda b, h, w: (b, 2, 2 * h, 2 * w)),
+    "L1 + MS-SSIM": Case(
+        cm.L1MSSSIMLoss,
+        lambda b, h, w: (torch.rand(b, 3, h, w), torch.rand(b, 3, h, w)),
+        lambda b, h, w: (),
+        batch_free=False,
+    ),
+    "ClusIR": Case(smallest_clusir, lambda b, h, w: (torch.rand(b, 3, h, w),), same(3), gradcheck_parameters=False),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+def to_dtype(inputs: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
+    return tuple(t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point() else t for t in inputs)
+
+
+def floats(output: Any) -> list[Tensor]:
+    """The floating-point tensors of an output."""
+    return [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor) and t.is_floating_point()]
+
+
+def scalar(output: Any) -> Tensor:
+    """A scalar on which every number of the output has an influence of its own."""
+    total = torch.zeros((), dtype=torch.float64)
+    for tensor in floats(output):
+        weight = torch.randn(tensor.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+        total = total + (tensor.double() * weight).sum() + tensor.double().square().sum()
+    return total
+
+
+def gradients(module: nn.Module, output: Any, inputs: tuple[Any, ...]) -> Iterator[Tensor]:
+    wanted = [*module.parameters(), *(t for t in inputs if isinstance(t, Tensor) and t.requires_grad)]
+    yield from torch.autograd.grad(scalar(output), wanted)
+
+
+def tracked(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        t.detach().clone().requires_grad_() if isinstance(t, Tensor) and t.is_floating_point() else t for t in inputs
+    )
+
+
+class TestShapesAndTypes:
+    @torch.no_grad()
+    @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (6, 10), (17, 16)])
+    def test_any_size_has_the_stated_shape(self, case: Case, size: tuple[int, int]) -> None:
+        height, width = (2 * side for side in size) if case.even else size
+        for batch in (1, 3):
+            outputs = floats(case.build()(*case.inputs(batch, height, width)))
+            assert tuple(outputs[0].shape) == case.output(batch, height, width)
+            assert all(torch.isfinite(output).all() for output in outputs)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_the_type_of_the_input_comes_out(self, case: Case, dtype: torch.dtype) -> None:
+        outputs = floats(case.build().to(dtype)(*to_dtype(case.inputs(2, 8, 6), dtype)))
+        assert {output.dtype for output in outputs} == {dtype}
+
+    @torch.no_grad()
+    def test_bfloat16_autocast_stays_near_float32(self, case: Case) -> None:
+        module, inputs = case.build(), case.inputs(2, 16, 12)
+        expected = floats(module(*inputs))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            actual = floats(module(*inputs))
+        for a, e in zip(actual, expected, strict=True):
+            assert torch.isfinite(a).all()
+            assert relative_error(a, e) < 2e-2
+
+    @torch.no_grad()
+    def test_a_bfloat16_module_runs(self, case: Case) -> None:
+        module, inputs = case.build(), case.inputs(2, 16, 12)
+        expected = floats(module(*inputs))
+        for a, e in zip(floats(module.bfloat16()(*to_dtype(inputs, torch.bfloat16))), expected, strict=True):
+            assert relative_error(a, e) < 0.1
+
+    @torch.no_grad()
+    def test_layout_of_the_input_does_not_matter(self, case: Case) -> None:
+        module = case.build().double()
+        inputs = to_dtype(case.inputs(2, 6, 8), torch.float64)
+        expected = floats(module(*inputs))
+        layouts: list[Callable[[Tensor], Tensor]] = [
+            lambda t: t.repeat_interleave(2, -1)[..., ::2],
+            lambda t: t.transpose(-1, -2).contiguous().transpose(-1, -2),
+            lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t,
+            lambda t: t.clone().flip(0).contiguous().flip(0),
+        ]
+        for layout in layouts:
+            laid_out = tuple(layout(t) if isinstance(t, Tensor) else t for t in inputs)
+            for a, e in zip(floats(module(*laid_out)), expected, strict=True):
+                torch.testing.assert_close(a, e, atol=1e-12, rtol=1e-9)
+
+
+class TestGradients:
+    def test_passes_gradcheck(self, case: Case) -> None:
+        module = case.build().double()
+        inputs = tracked(to_dtype(case.inputs(2, 4, 6), torch.float64))
+        names = [name for name, _ in module.named_parameters()] if case.gradcheck_parameters else []
+        parameters = [p for n, p in module.named_parameters() if n in names]
+
+        def call(*values: Any) -> tuple[Tensor, ...]:
+            own, given = values[: len(names)], values[len(names) :]
+            return tuple(floats(torch.func.functional_call(module, dict(zip(names, own)), given)))
+
+        assert torch.autograd.gradcheck(call, (*parameters, *inputs), fast_mode=True)
+
+    def test_every_parameter_and_input_gets_a_gradient(self, case: Case) -> None:
+        module, inputs = case.build(), tracked(case.inputs(8, 16, 16))
+        module.zero_grad()
+        scalar(module(*inputs)).backward()
+        wanted = dict(module.named_parameters())
+        wanted |= {f"input {i}": t for i, t in enumerate(inputs) if isinstance(t, Tensor) and t.is_floating_point()}
+        assert [name for name, tensor in wanted.items() if tensor.grad is None] == []
+        dead = [name for name, tensor in wanted.items() if not tensor.grad.any()]
+        assert [name for name in dead if not name.startswith("experts.")] == []  # an expert may be idle here
+        assert all(torch.isfinite(tensor.grad).all() for tensor in wanted.values())
+
+    def test_one_image_leaves_no_parameter_without_gradient(self, case: Case) -> None:
+        module = case.build()
+        scalar(module(*tracked(case.inputs(1, 8, 8)))).backward()
+        assert [name for name, parameter in module.named_parameters() if parameter.grad is None] == []
+
+    def test_checkpointing_gives_identical_gradients(self, case: Case) -> None:
+        module, inputs = case.build(), tracked(case.inputs(2, 8, 6))
+        plain = list(gradients(module, module(*inputs), inputs))
+        recomputed = list(gradients(module, checkpoint(module, *inputs, use_reentrant=False), inputs))
+        assert all(torch.equal(a, b) for a, b in zip(plain, recomputed, strict=True))
+
+
+class TestState:
+    @torch.no_grad()
+    def test_eval_is_deterministic_and_leaves_no_trace(self, case: Case) -> None:
+        module, inputs = case.build().eval(), case.inputs(2, 8, 6)
+        state = copy.deepcopy(module.state_dict())
+        first = floats(module(*inputs))
+        module(*case.inputs(3, 6, 8))
+        assert all(torch.equal(a, b) for a, b in zip(floats(module(*inputs)), first, strict=True))
+        assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+
+    @torch.no_grad()
+    def test_eval_treats_each_image_alone(self, case: Case) -> None:
+        if not case.batch_free:
+            return
+        module, inputs = case.build().eval(), case.inputs(5, 8, 6)
+        together = floats(module(*inputs))
+        for b in range(5):
+            alone = floats(module(*(t[b : b + 1] if isinstance(t, Tensor) else t for t in inputs)))
+            for a, t in zip(alone, together, strict=True):
+                torch.testing.assert_close(a[0], t[b], atol=1e-5, rtol=0)
+
+    @torch.no_grad()
+    def test_inputs_are_not_changed(self, case: Case) -> None:
+        inputs = case.inputs(2, 8, 6)
+        before = copy.deepcopy(inputs)
+        case.build()(*inputs)
+        assert all(torch.equal(a, b) for a, b in zip(floats(inputs), floats(before)))
+
+    def test_copies_and_pickles_keep_the_numbers_even_after_a_training_step(self, case: Case) -> None:
+        module, inputs = case.build(), case.inputs(2, 8, 6)
+        scalar_output = scalar(module(*inputs))
+        if scalar_output.requires_grad:
+            scalar_output.backward()
+        expected = floats(module(*inputs))
+        for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+            assert all(torch.equal(a, b) for a, b in zip(floats(twin(*inputs)), expected, strict=True))
+
+    def test_a_state_dict_goes_strictly_into_a_fresh_module(self, case: Case) -> None:
+        module, fresh, inputs = case.build(), case.build(), case.inputs(2, 8, 6)
+        fresh.load_state_dict(module.state_dict(), strict=True)
+        assert all(torch.equal(a, b) for a, b in zip(floats(fresh(*inputs)), floats(module(*inputs)), strict=True))
+
+    def test_state_dicts_hold_parameters_only(self, case: Case) -> None:
+        module = case.build()
+        assert set(module.state_dict()) == {name for name, _ in module.named_parameters()}
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in {"ClusIR", "ClusterMoE dense"}])
+def test_compiles_as_one_graph_forward_and_backward(name: str) -> None:
+    case = CASES[name]
+    module, inputs = case.build(), tracked(case.inputs(2, 8, 6))
+    torch.compiler.reset()
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops="own experts" in name):
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        output, expected = compiled(*inputs), module(*inputs)
+        for a, e in zip(floats(output), floats(expected), strict=True):
+            torch.testing.assert_close(a, e, atol=1e-5, rtol=1e-5)
+        for a, e in zip(gradients(module, output, inputs), gradients(module, expected, inputs), strict=True):
+            torch.testing.assert_close(a, e, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+class TestOnGpu:
+    @torch.no_grad()
+    def test_equals_the_cpu_in_float64(self, case: Case) -> None:
+        module, inputs = case.build().double(), to_dtype(case.inputs(2, 16, 12), torch.float64)
+        expected = floats(module(*inputs))
+        there = tuple(t.cuda() if isinstance(t, Tensor) else t for t in inputs)
+        for a, e in zip(floats(module.cuda()(*there)), expected, strict=True):
+            torch.testing.assert_close(a.cpu(), e, atol=1e-9, rtol=1e-9)
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_autocast_is_finite_with_finite_gradients(self, case: Case, dtype: torch.dtype) -> None:
+        module = case.build().cuda()
+        height = 16 if case.even else 15
+        inputs = tuple(t.cuda() if isinstance(t, Tensor) else t for t in case.inputs(2, height, 12))
+        with torch.autocast("cuda", dtype=dtype):
+            outputs = floats(module(*inputs))
+        assert all(torch.isfinite(output).all() for output in outputs)
+        if any(True for _ in module.parameters()):
+            sum(output.float().sum() for output in outputs).backward()
+            assert all(torch.isfinite(p.grad).all() for p in module.parameters())
