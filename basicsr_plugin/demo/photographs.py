@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 __all__ = ["TRAIN", "VAL", "write_photographs"]
+
+_LONGEST = 768  # pixels of a training photograph's longer side: sharp at the size of a patch
+_TILE = 256  # pixels: a patch is read from a small file
 
 TRAIN = (
     "astronaut.png",
@@ -36,8 +39,15 @@ def _find(name: str) -> Path:
     raise FileNotFoundError(f"photograph {name} is in none of {', '.join(map(str, folders))}")
 
 
+def _tiles(photograph: Image.Image) -> Iterator[Image.Image]:
+    photograph.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
+    for top in range(0, photograph.height - _TILE + 1, _TILE):
+        for left in range(0, photograph.width - _TILE + 1, _TILE):
+            yield photograph.crop((left, top, left + _TILE, top + _TILE))
+
+
 def write_photographs(folder: Path) -> None:
-    """Write the photographs as RGB PNG to ``folder/train`` and ``folder/val``, none in both.
+    """Write RGB PNG files: tiles of the training photographs to ``folder/train``, the others whole to ``folder/val``.
 
     Raises:
         FileNotFoundError: an installed package has one of them no more.
@@ -46,4 +56,7 @@ def write_photographs(folder: Path) -> None:
         (folder / part).mkdir(parents=True, exist_ok=True)
         for name in names:
             with Image.open(_find(name)) as image:
-                Image.fromarray(np.asarray(image.convert("RGB"))).save(folder / part / f"{Path(name).stem}.png")
+                photograph = image.convert("RGB")
+            images = _tiles(photograph) if part == "train" else (photograph,)
+            for number, tile in enumerate(images):
+                tile.save(folder / part / f"{Path(name).stem}_{number}.png")

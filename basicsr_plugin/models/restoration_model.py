@@ -101,6 +101,10 @@ class RestorationModel(ValidationMixin, SRModel):
         net = net.to(self.device)
         if train_opt.get("channels_last"):
             net = net.to(memory_format=torch.channels_last)
+        if self.is_train and train_opt.get("grad_checkpointing"):
+            if not hasattr(net, "set_grad_checkpointing"):
+                raise ValueError(f"train.grad_checkpointing: {type(net).__name__} has no set_grad_checkpointing")
+            net.set_grad_checkpointing(True)
         if self.is_train and train_opt.get("compile"):
             net.compile()
         if self.opt["dist"]:

@@ -60,8 +60,8 @@ class DAFMM(nn.Module):
         prompt_dim: int | None = None,
         num_heads: int = 4,
         *,
-        kernel_size: int = 5,
-        layer_scale: float = 1e-2,
+        kernel_size: int = 3,
+        layer_scale: float = 0.1,
     ) -> None:
         super().__init__()
         check_heads(dim, num_heads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from ..wavelets.wtb import WTB
 __all__ = ["ClusIR", "clusir_base", "clusir_small", "clusir_tiny"]
 
 _STAGES = 4
-_T = TypeVar("_T")
+_Run: TypeAlias = Callable[..., Any]
 
 
 class _EncoderStage(nn.Module):
@@ -32,6 +32,12 @@ class _EncoderStage(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.moe = moe
+
+    def forward(self, x: Tensor, routing: Routing | None, run: _Run) -> tuple[Tensor, Routing]:
+        for block in self.blocks:
+            x = run(block, x)
+        y, routing = run(self.moe, x, routing=routing, return_routing=True)
+        return y, routing
 
 
 class _DecoderStage(nn.Module):
@@ -43,6 +49,13 @@ class _DecoderStage(nn.Module):
         self.reduce = nn.Conv2d(2 * dim, dim, 1)
         self.frequency = frequency
         self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor, skip: Tensor, prompt: Tensor, run: _Run) -> Tensor:
+        x = self.reduce(torch.cat((self.up(x), skip), dim=1))
+        x = run(self.frequency, x, prompt)
+        for block in self.blocks:
+            x = run(block, x)
+        return x
 
 
 class ClusIR(nn.Module):
@@ -147,6 +160,9 @@ class ClusIR(nn.Module):
         )
         self.refinement = nn.ModuleList(blocks(0, num_refinement_blocks))
         self.tail = nn.Conv2d(dim, in_channels, 3, padding=1)
+        with torch.no_grad():  # start near the identity: most degradations leave most of the image right
+            self.tail.weight.mul_(0.1)
+            self.tail.bias.zero_()
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the activations of each block in the backward pass instead of keeping them."""
@@ -183,20 +199,16 @@ class ClusIR(nn.Module):
     def _prepare(self, x: Tensor) -> Tensor:
         return pad_to_multiple(x, self.size_multiple).contiguous(memory_format=torch.channels_last)
 
-    def _run(self, module: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+    def _run(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if self.grad_checkpointing and torch.is_grad_enabled():
-            result: _T = checkpoint(module, *args, use_reentrant=False, **kwargs)
-            return result
+            return checkpoint(module, *args, use_reentrant=False, **kwargs)
         return module(*args, **kwargs)
 
     def _encode(self, x: Tensor, routings: Sequence[Routing] | None) -> tuple[list[Tensor], tuple[Routing, ...]]:
         x = self.head(x)
         features, used = [], []
         for level, stage in enumerate(self.encoder):
-            for block in stage.blocks:
-                x = self._run(block, x)
-            routing = None if routings is None else routings[level]
-            x, routing = self._run(stage.moe, x, routing=routing, return_routing=True)
+            x, routing = stage(x, None if routings is None else routings[level], self._run)
             features.append(x)
             used.append(routing)
             if level < _STAGES - 1:
@@ -206,13 +218,10 @@ class ClusIR(nn.Module):
     def _decode(self, features: list[Tensor], routings: Sequence[Routing]) -> Tensor:
         x = features[-1]
         for level in reversed(range(_STAGES - 1)):
-            stage = self.decoder[level]
-            x = stage.reduce(torch.cat((stage.up(x), features[level]), dim=1))
+            skip = features[level]
             tokens = self.prompt_fusions[level](routings[level].prompt, routings[-1].prompt)
-            prompt = self.prompt_blocks[level](tokens, x.shape[2:])
-            x = self._run(stage.frequency, x, prompt)
-            for block in stage.blocks:
-                x = self._run(block, x)
+            prompt = self.prompt_blocks[level](tokens, skip.shape[2:])
+            x = self.decoder[level](x, skip, prompt, self._run)
         for block in self.refinement:
             x = self._run(block, x)
         y: Tensor = self.tail(x)
@@ -225,7 +234,7 @@ def clusir_tiny(**overrides: Any) -> ClusIR:
         "dim": 16,
         "num_blocks": (1, 2, 2, 1),
         "num_decoder_blocks": (1, 1, 1),
-        "num_refinement_blocks": 1,
+        "num_refinement_blocks": 0,
         "num_experts": 4,
         "embed_dim": 64,
     }

@@ -163,6 +163,18 @@ def test_channels_last_reaches_the_convolutions_and_changes_no_result(options, b
     torch.testing.assert_close(model.net_g.head.weight, plain.net_g.head.weight)
 
 
+def test_grad_checkpointing_is_switched_on_in_the_network(options, build):
+    options["network_g"] = {"type": "clusir_tiny"}
+    options["train"]["grad_checkpointing"] = True
+    assert build(options).net_g.grad_checkpointing is True
+
+
+def test_grad_checkpointing_of_a_network_that_has_none_is_refused(options, build):
+    options["train"]["grad_checkpointing"] = True
+    with pytest.raises(ValueError, match="grad_checkpointing"):
+        build(options)
+
+
 def test_progressive_patches_shrink_batch_and_grow_side(options, build, make_batch):
     options["datasets"]["train"].update(mini_batch_sizes=[2, 1], iters=[2, 3], gt_sizes=[8, 16])
     model = build(options)
