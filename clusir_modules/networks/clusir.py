@@ -161,8 +161,8 @@ class ClusIR(nn.Module):
         self.refinement = nn.ModuleList(blocks(0, num_refinement_blocks))
         self.tail = nn.Conv2d(dim, in_channels, 3, padding=1)
         with torch.no_grad():  # start near the identity: most degradations leave most of the image right
-            self.tail.weight.mul_(0.1)
-            self.tail.bias.zero_()
+            for parameter in self.tail.parameters():
+                parameter.mul_(0.1)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the activations of each block in the backward pass instead of keeping them."""
