@@ -14,8 +14,8 @@ class TestPGB:
         tokens = torch.randn(2, 7, 6).double()
         m = module(tokens, (9, 8))
         for b in range(2):
-            mean = sum(tokens[b]) / 7
-            logits = [float(row @ mean + bias) for row, bias in zip(module.mix.weight, module.mix.bias)]
+            pooled = sum(tokens[b]) / 7**0.5
+            logits = [float(row @ pooled + bias) for row, bias in zip(module.mix.weight, module.mix.bias)]
             weights = torch.tensor(logits, dtype=torch.float64).softmax(0)
             mixed = sum(w * component for w, component in zip(weights, module.components))
             drawn = F.conv2d(mixed[None], module.conv.weight, module.conv.bias, padding=1)

@@ -24,7 +24,7 @@ def test_the_written_file_has_the_pixels_of_the_installed_one(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "val" / "coffee_0.png")), data.coffee())
 
 
-def test_training_photographs_are_cut_into_tiles_that_do_not_overlap(tmp_path):
+def test_training_photographs_are_cut_into_tiles_that_cover_them(tmp_path):
     from skimage import data
 
     photographs.write_photographs(tmp_path)
