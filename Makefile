@@ -7,7 +7,7 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint con
 UNIT_TESTS := -n 2 --dist worksteal
 export OMP_NUM_THREADS_TEST ?= 1
 
-.PHONY: demo test test-all test-gpu lint clean
+.PHONY: demo test test-fast test-gpu lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m basicsr_plugin.demo --out $(OUT)
@@ -15,8 +15,8 @@ demo: $(VENV)/.demo
 test: lint
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS)
 
-test-all: lint
-	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS) -m "not gpu"
+test-fast: lint
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS) -m "not slow and not gpu"
 
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m gpu
