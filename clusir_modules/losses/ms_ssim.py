@@ -29,8 +29,8 @@ def ms_ssim(pred: Tensor, target: Tensor) -> Tensor:
 
     Equal to ``pytorch_msssim.ms_ssim(data_range=1)`` where that accepts the size, above 160 pixels. Smaller images have
     fewer scales, as many as keep the window inside, with the weights of those left scaled to sum 1; below 11 pixels
-    the window shrinks too (this project's choice: training patches have 64 or 128 pixels). Unlike there, the gradient
-    is finite where the similarity of a scale is not positive.
+    the window shrinks too (this project's choice: training patches have 64 or 128 pixels). Unlike there, a
+    scale whose similarity is not positive does not silence the gradient of the others.
 
     Shape:
         ``pred`` and ``target`` ``(B, C, H, W)``, any ``H, W >= 1``, to a scalar in [0, 1] in float32 or wider.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import pytorch_msssim
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -50,7 +51,6 @@ class TestValues:
     @pytest.mark.parametrize("size", [(161, 161), (176, 200), (193, 167)])
     @pytest.mark.parametrize("sigma", [0.02, 0.2])
     def test_equals_pytorch_msssim_above_160_pixels(self, size: tuple[int, int], sigma: float) -> None:
-        import pytorch_msssim
 
         target = picture(2, 3, *size)
         pred = degraded(target, sigma)
@@ -164,3 +164,14 @@ def test_the_gradient_is_bounded_where_a_scale_has_no_similarity() -> None:
         pred = (0.5 - strength * (target - 0.5)).requires_grad_()
         ms_ssim(pred, target).backward()
         assert float(pred.grad.abs().max()) < 100
+
+
+def test_one_negative_scale_does_not_silence_the_others() -> None:
+    """The peer's gradient is exactly zero for such a pair."""
+    target = torch.rand(1, 3, 192, 192)
+    pred = (1 - target).requires_grad_()
+    pytorch_msssim.ms_ssim(pred, target, data_range=1).backward()
+    assert not pred.grad.any()
+    pred.grad = None
+    ms_ssim(pred, target).backward()
+    assert pred.grad.any()
