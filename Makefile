@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo_output
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+FUZZ_EXAMPLES ?= 500
 UNIT_TESTS := -n 2 --dist worksteal
 export OMP_NUM_THREADS_TEST ?= 1
 
-.PHONY: demo test test-fast test-gpu lint clean
+.PHONY: demo bench test test-fast test-gpu killtest lint clean fuzz docs
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m basicsr_plugin.demo --out $(OUT)
@@ -18,8 +19,24 @@ test: lint
 test-fast: lint
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS) -m "not slow and not gpu"
 
+# Property tests, $(FUZZ_EXAMPLES) cases of each; `make test` runs 5 of each.
+fuzz: $(VENV)/.test
+	CLUSIR_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS) -q tests/fuzz
+
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m gpu
+
+# Kills a small training 20 times and compares its end with that of an undisturbed one: about 5 minutes.
+killtest: $(VENV)/.test
+	$(BIN)/python tools/killtest.py
+
+# Speed and memory beside peers, about ten minutes on two idle cores; writes benchmarks/results.
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks
+
+# The site in docs/_build/html, pictures and tables included; a warning is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -44,5 +61,9 @@ $(VENV)/.test: $(VENV)/.base
 	$(INSTALL) --editable ".[test]"
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.base
+	$(INSTALL) --editable ".[docs]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OUT) docs/_build docs/_generated docs/api/generated build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

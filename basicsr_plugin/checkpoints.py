@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import shutil
 import time
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -17,6 +21,7 @@ __all__ = [
     "FORMATS",
     "find_weights",
     "fit_weights",
+    "has_average",
     "list_states",
     "read_state",
     "read_weights",
@@ -28,7 +33,27 @@ FORMATS = ("pth", "safetensors")
 _WRAPPINGS = ("params", "params_ema", "state_dict")
 _PREFIXES = ("module.", "_orig_mod.", "net.")
 _ATTEMPTS = 3
+_LASTING = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
+)
+"""Errors that another attempt a second later will meet again."""
 _NAMES_SHOWN = 5
+_CHECKSUM = "crc32"
+_DAMAGE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+    RuntimeError,
+    EOFError,
+    OSError,
+    KeyError,
+    AttributeError,
+    ValueError,
+    IndexError,
+    TypeError,
+    OverflowError,
+)
+"""What reading a damaged file can raise."""
 
 
 def write_state(state: Mapping[str, Any], path: Path) -> None:
@@ -37,10 +62,16 @@ def write_state(state: Mapping[str, Any], path: Path) -> None:
     Raises:
         OSError: The file cannot be written; an older one of the same name is left as it was.
     """
-    _write_whole(lambda target: torch.save(dict(state), target), path)
+    _write_whole(lambda file: torch.save(dict(state), file), path)
 
 
-def write_weights(weights: Mapping[str, Mapping[str, Tensor]], folder: Path, stem: str, file_format: str) -> None:
+def write_weights(
+    weights: Mapping[str, Mapping[str, Tensor]],
+    folder: Path,
+    stem: str,
+    file_format: str,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Write the weights of a network.
 
     Args:
@@ -49,22 +80,29 @@ def write_weights(weights: Mapping[str, Mapping[str, Tensor]], folder: Path, ste
         stem: File name without suffix, such as "net_g_5000".
         file_format: "pth" writes ``<stem>.pth`` with all kinds, as BasicSR does. "safetensors" writes a plain state
             dict for each: ``<stem>.safetensors``, and the average as ``net_g_ema_5000.safetensors``.
+        metadata: What safetensors files say of the network, see ``clusir_modules.integrations.safetensors``.
 
     Raises:
         OSError: A file cannot be written; an older one of the same name is left as it was.
     """
     plain = {kind: {name: t.detach().cpu().contiguous() for name, t in sd.items()} for kind, sd in weights.items()}
     if file_format == "pth":
-        _write_whole(lambda target: torch.save(plain, target), folder / f"{stem}.pth")
+        _write_whole(lambda file: torch.save(plain, file), folder / f"{stem}.pth")
         return
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     for kind, tensors in plain.items():
         name = stem if kind == "params" else _ema_stem(stem)
-        _write_whole(
-            lambda target, tensors=tensors: save_file(tensors, target, metadata={"format": "pt"}),
-            folder / f"{name}.safetensors",
-        )
+        content = save(tensors, metadata={"format": "pt", **(metadata or {}), _CHECKSUM: _checksum(tensors)})
+        _write_whole(lambda file, content=content: file.write(content), folder / f"{name}.safetensors")
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 of all values in the order of the names; a safetensors file has none of its own."""
+    value = 0
+    for name in sorted(tensors):
+        value = zlib.crc32(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy(), value)
+    return f"{value:08x}"
 
 
 def _ema_stem(stem: str) -> str:
@@ -72,19 +110,23 @@ def _ema_stem(stem: str) -> str:
     return f"{network}_ema_{iteration}"
 
 
-def _write_whole(write: Callable[[Path], None], path: Path) -> None:
+def _write_whole(write: Callable[[BinaryIO], object], path: Path) -> None:
     """Write beside ``path``, force the bytes to disk, then rename: readers see the old file or the new one."""
     temporary = path.with_name(f"{path.name}.tmp")
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            write(temporary)
-            _flush(temporary)
+            with open(temporary, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, path)
             _flush(path.parent)
         except Exception as error:
             _remove_if_there(temporary)
-            if attempt == _ATTEMPTS:
-                raise OSError(f"cannot write {path}: {error}") from error
+            number = getattr(error, "errno", None)
+            if attempt == _ATTEMPTS or number in _LASTING:
+                message = f"cannot write {path}: {_reason(error, path)}; what was saved before is as it was"
+                raise OSError(number or errno.EIO, message) from error
             warnings.warn(f"cannot write {path}, trying again: {error}", stacklevel=3)
             time.sleep(1)
         except BaseException:
@@ -94,15 +136,22 @@ def _write_whole(write: Callable[[Path], None], path: Path) -> None:
             return
 
 
+def _reason(error: Exception, path: Path) -> str:
+    if getattr(error, "errno", None) != errno.ENOSPC:
+        return str(error)
+    return f"{os.strerror(errno.ENOSPC)} ({shutil.disk_usage(path.parent).free / 1e9:.3f} GB free)"
+
+
 def _remove_if_there(path: Path) -> None:
     try:
         path.unlink()
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
+        # Absent, or in a folder that the error at hand is about.
         return
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -142,6 +191,18 @@ def find_weights(folder: Path, stem: str, preferred: str) -> Path:
     raise FileNotFoundError(f"no weights {stem}.pth or {stem}.safetensors in {folder}")
 
 
+def has_average(path: Path) -> bool:
+    """Whether a file of weights has the moving average of :func:`write_weights` in it or beside it.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: The file is damaged, or holds Python objects other than tensors.
+    """
+    if path.suffix == ".safetensors":
+        return path.with_name(f"{_ema_stem(path.stem)}.safetensors").is_file()
+    return "params_ema" in _load_tensors(path)
+
+
 def read_weights(path: Path, *, param_key: str | None) -> dict[str, Tensor]:
     """State dict in a file, as it was saved, on the CPU.
 
@@ -156,15 +217,8 @@ def read_weights(path: Path, *, param_key: str | None) -> dict[str, Tensor]:
         ValueError: The file is damaged, holds Python objects other than tensors, or holds no state dict.
     """
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         average = path.with_name(f"{_ema_stem(path.stem)}.safetensors")
-        source = average if param_key == "params_ema" and average.is_file() else path
-        try:
-            return dict(load_file(source))
-        except SafetensorError as error:
-            raise ValueError(f"{source} is damaged: {error}") from error
+        return _load_safetensors(average if param_key == "params_ema" and average.is_file() else path)
     content = _load_tensors(path)
     for key in (param_key, *_WRAPPINGS):
         if isinstance(content.get(key), dict):
@@ -175,12 +229,37 @@ def read_weights(path: Path, *, param_key: str | None) -> dict[str, Tensor]:
     return content
 
 
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            expected = (file.metadata() or {}).get(_CHECKSUM)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if expected is not None and _checksum(tensors) != expected:
+        raise ValueError(f"{path} is damaged: its checksum does not agree")
+    return tensors
+
+
+def _require_checksums(path: Path) -> None:
+    """Check the sums in a zip file that ``torch.save`` wrote: ``torch.load`` does not."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        broken = archive.testzip()
+    if broken is not None:
+        raise RuntimeError(f"the checksum of {broken} does not agree")
+
+
 def _load_tensors(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
+        _require_checksums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, AttributeError) as error:
+    except _DAMAGE as error:
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
             raise ValueError(
                 f"{path} is refused: it holds Python objects other than tensors and plain data, and loading such a "

@@ -52,6 +52,8 @@ def install() -> None:
     options._postprocess_yml_value = option_files.parse_value
     # Distributed training without CUDA divides by the number of GPUs, 0.
     options.init_dist = _adapt_init_dist(options.init_dist)
+    # An error while loading in a thread would leave the training waiting forever.
+    importlib.import_module("basicsr_plugin.data.prefetching").install()
     original = options.parse_options
     options.parse_options = _adapt_parse_options(original)
     # Modules that hold the original function under their own name.
@@ -138,6 +140,7 @@ def _adapt_parse_options(original: Callable[..., Any]) -> Callable[..., Any]:
         script = sys._getframe(1).f_globals
         sys.argv = option_files.resolve_arguments(sys.argv)
         opt, args = original(root_path, is_train=is_train)
+        option_files.check_names(opt, root_path)
         _fit_to_machine(opt)
         if option_schema.is_ours(opt):
             option_schema.check_options(opt)

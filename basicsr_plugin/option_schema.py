@@ -23,13 +23,17 @@ _PATH = (
 _TRAIN = (
     "total_iter warmup_iter ema_decay optim_g scheduler pixel_opt edge_opt perceptual_opt stage_weights balance_opt "
     "orthogonality_opt information_opt amp accum_iter grad_clip grad_clip_max_norm compile channels_last "
-    "grad_checkpointing"
+    "grad_checkpointing max_skipped_steps"
 ).split()
 _VAL = "val_freq save_img suffix pbar metrics window_size tile_size tile_overlap".split()
 _LOGGER = "print_freq save_checkpoint_freq save_checkpoint_format use_tb_logger wandb".split()
 _WANDB = ("project", "resume_id")
 _CRITERIA = ("pixel_opt", "edge_opt", "perceptual_opt")
-_ROUTING_TERMS = ("balance_opt", "orthogonality_opt", "information_opt")
+_ROUTING_TERMS = {
+    "balance_opt": ("loss_weight", "all_reduce"),
+    "orthogonality_opt": ("loss_weight",),
+    "information_opt": ("loss_weight", "all_reduce"),
+}
 _ANY_DATASET = (
     "name type phase scale batch_size_per_gpu num_worker_per_gpu dataset_enlarge_ratio prefetch_mode "
     "num_prefetch_queue pin_memory persistent_workers mini_batch_sizes iters gt_sizes"
@@ -78,8 +82,8 @@ def _check_train(train: Mapping[str, Any] | None) -> None:
     check_section("train", train, _TRAIN)
     for name in _CRITERIA:
         _check_call(f"train.{name}", train.get(name), LOSS_REGISTRY)
-    for name in _ROUTING_TERMS:
-        check_section(f"train.{name}", train.get(name), ("loss_weight",))
+    for name, accepted in _ROUTING_TERMS.items():
+        check_section(f"train.{name}", train.get(name), accepted)
     for name, find in (("optim_g", _optimizers.find_optimizer), ("scheduler", _schedulers.find_scheduler)):
         section = train.get(name)
         if section is not None:
@@ -128,7 +132,7 @@ def parameter_names(
 
     Args:
         function: A function that takes ``**overrides`` for a class that its annotation says it returns has the names of
-            that class.
+            that class; a class that passes ``**settings`` on names them in its ``defaults()``.
         skip: Names to leave out.
         open_ended: Whether other ``**kwargs`` mean that any name is taken.
 
@@ -138,6 +142,8 @@ def parameter_names(
     parameters = inspect.signature(function).parameters.values()
     names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - set(skip)
     if open_ended and any(p.kind is p.VAR_KEYWORD for p in parameters):
+        if hasattr(function, "defaults"):  # a network that names what it passes on
+            return names | set(function.defaults())
         made = None if inspect.isclass(function) else typing.get_type_hints(function).get("return")
         inner = parameter_names(made) if inspect.isclass(made) else None
         return None if inner is None else names | inner

@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from basicsr_plugin import checkpoints
 
 __all__ = ["load_resume_state"]
@@ -17,10 +19,11 @@ _FOLDERS = ("experiments_root", "models", "training_states", "visualization", "l
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     """State to resume from, or None; stands in for BasicSR's function of the same name.
 
-    Differs from it in four ways. Tensors are loaded to the CPU, so that machines without CUDA can resume and GPU memory
+    Differs from it in five ways. Tensors are loaded to the CPU, so that machines without CUDA can resume and GPU memory
     is not held twice. ``--auto_resume`` looks in the run's own folder, not in that of the same name below the working
     directory, and takes the newest state that is complete: both the state and its weights can be read. The weights are
-    those that were saved beside the state, wherever that is. The seed is the interrupted run's.
+    those that were saved beside the state, wherever that is. The seed is the interrupted run's. Of several processes
+    the first one chooses for all.
 
     Args:
         opt: Parsed options; the paths of the weights and the seed are set in them.
@@ -28,26 +31,41 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     Raises:
         ValueError: A state was asked for or found, but none is complete.
     """
+    if not opt.get("dist"):
+        return _resume_from(_find_complete(opt), opt)
+    chosen = [_find_complete(opt) if opt["rank"] == 0 else None]
+    torch.distributed.broadcast_object_list(chosen, src=0)
+    return _resume_from(chosen[0], opt)
+
+
+def _find_complete(opt: dict[str, Any]) -> Path | None:
+    """Newest complete state, or None if there is no state at all."""
     candidates: list[Path] = []
     if opt["auto_resume"]:
         candidates = checkpoints.list_states(Path(opt["path"]["training_states"]))
     if not candidates and opt["path"].get("resume_state"):
         candidates = [Path(opt["path"]["resume_state"])]
-    if not candidates:
-        return None
-
     failures = []
     for path in candidates:
         try:
-            state, weights = _read_complete(path, opt)
+            _read_complete(path, opt)
         except (OSError, ValueError) as error:
             failures.append(f"cannot resume from {path}: {error}")
             continue
         for failure in failures:
-            warnings.warn(f"{failure}; taking an older state", stacklevel=2)
-        _continue_from(path, state, weights, opt)
-        return state
-    raise ValueError("\n".join(failures))
+            warnings.warn(f"{failure}; taking an older state", stacklevel=3)
+        return path
+    if failures:
+        raise ValueError("\n".join(failures))
+    return None
+
+
+def _resume_from(path: Path | None, opt: dict[str, Any]) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    state, weights = _read_complete(path, opt)
+    _continue_from(path, state, weights, opt)
+    return state
 
 
 def _read_complete(path: Path, opt: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -59,8 +77,13 @@ def _read_complete(path: Path, opt: dict[str, Any]) -> tuple[dict[str, Any], dic
     weights = {}
     for network in networks:
         stem = f"net_{network.removeprefix('network_')}_{state['iter']}"
-        weights[network] = checkpoints.find_weights(path.absolute().parent.parent / "models", stem, preferred)
-        checkpoints.read_weights(weights[network], param_key="params")
+        file = checkpoints.find_weights(path.absolute().parent.parent / "models", stem, preferred)
+        checkpoints.read_weights(file, param_key="params")
+        if state.get("averaged"):
+            if not checkpoints.has_average(file):
+                raise ValueError(f"{file} lacks the moving average that belongs to the state")
+            checkpoints.read_weights(file, param_key="params_ema")
+        weights[network] = file
     return state, weights
 
 
@@ -76,6 +99,5 @@ def _continue_from(path: Path, state: dict[str, Any], weights: dict[str, Path], 
         warnings.warn(f"manual_seed {opt['manual_seed']} gives way to the interrupted run's, {seed}", stacklevel=3)
         opt["manual_seed"] = seed
     # BasicSR makes the folders of new runs only; a state from elsewhere continues in this run's folder.
-    if opt["rank"] == 0:
-        for name in _FOLDERS:
-            os.makedirs(opt["path"][name], exist_ok=True)
+    for name in _FOLDERS:
+        os.makedirs(opt["path"][name], exist_ok=True)

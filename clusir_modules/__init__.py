@@ -14,11 +14,13 @@ from .blocks.original_resolution import ORB, ORSNet
 from .experts.cluster_moe import ClusterMoE
 from .experts.gated_conv_experts import GatedConvExperts
 from .frequency.dafmm import DAFMM
+from .inference.restore import restore
 from .losses.charbonnier import CharbonnierLoss
 from .losses.edge import EdgeLoss
 from .losses.l1_ms_ssim import L1MSSSIMLoss
 from .losses.routing import cluster_information_loss, load_balance_loss, orthogonality_loss
 from .networks.clusir import ClusIR, clusir_base, clusir_small, clusir_tiny
+from .networks.clusir_stage import ClusIRStage
 from .networks.mprnet import (
     MPRNet,
     convert_mprnet_state_dict,
@@ -43,6 +45,7 @@ __all__ = [
     "WTB",
     "CharbonnierLoss",
     "ClusIR",
+    "ClusIRStage",
     "ClusterMoE",
     "EdgeLoss",
     "GatedConvExperts",
@@ -65,6 +68,7 @@ __all__ = [
     "mprnet_denoising",
     "mprnet_deraining",
     "orthogonality_loss",
+    "restore",
 ]
 
 __version__ = "0.1.0"

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-__all__ = ["check_choice", "check_feature_map", "check_heads", "check_positive", "check_top_k"]
+__all__ = ["check_choice", "check_feature_map", "check_heads", "check_not_empty", "check_positive", "check_top_k"]
 
 
 def check_positive(name: str, value: int) -> int:
@@ -83,3 +83,13 @@ def check_feature_map(x: Tensor, channels: int | None = None, name: str = "x") -
         raise ValueError(f"{name} must have {channels} channels, got {x.shape[1]} in shape {tuple(x.shape)}")
     if x.shape[2] < 1 or x.shape[3] < 1:
         raise ValueError(f"{name} must have at least one pixel, got shape {tuple(x.shape)}")
+
+
+def check_not_empty(x: Tensor, name: str = "x") -> None:
+    """Refuse a batch without images, where something is computed for each image or averaged over them.
+
+    Raises:
+        ValueError: ``x`` has no rows.
+    """
+    if x.shape[0] < 1:
+        raise ValueError(f"{name} must hold at least one image, got shape {tuple(x.shape)}")

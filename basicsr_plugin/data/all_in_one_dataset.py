@@ -12,7 +12,7 @@ from clusir_modules.data import all_in_one
 
 __all__ = ["OPTION_KEYS", "AllInOneDataset"]
 
-_DATA_KEYS = frozenset({"tasks", "gt_size", "use_hflip", "use_rot", "center_crop", "seed", "manual_seed", "verify"})
+_DATA_KEYS = frozenset("tasks gt_size use_hflip use_rot center_crop seed manual_seed verify max_pixels".split())
 _LOADER_KEYS = frozenset(
     "name type phase scale io_backend use_shuffle batch_size_per_gpu num_worker_per_gpu dataset_enlarge_ratio "
     "prefetch_mode num_prefetch_queue pin_memory persistent_workers mini_batch_sizes iters gt_sizes".split()
@@ -63,6 +63,7 @@ class AllInOneDataset(all_in_one.AllInOneDataset):
             augment=_augmentation(opt.get("use_hflip", True), opt.get("use_rot", True)),
             center_crop=opt.get("center_crop"),
             verify=opt.get("verify", False),
+            max_pixels=opt.get("max_pixels"),
         )
 
 

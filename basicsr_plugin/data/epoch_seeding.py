@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+
+from basicsr_plugin.data.named_samples import NamedSamples
 
 __all__ = ["EpochSeeded"]
 
@@ -16,7 +17,7 @@ _ONE_SAMPLE_AT_A_TIME = threading.Lock()
 """The generators belong to the process, and BasicSR's ``prefetch_mode: cpu`` leaves threads of older epochs running."""
 
 
-class EpochSeeded(Dataset):
+class EpochSeeded(NamedSamples):
     """Data set whose random numbers depend on (seed, epoch, index) only.
 
     BasicSR's data sets draw crops and flips from the global generators, so that a sample depends on which worker loads
@@ -26,16 +27,16 @@ class EpochSeeded(Dataset):
     Args:
         dataset: The data set to wrap; its attributes remain readable.
         seed: Seed of the run.
+
+    Raises:
+        RuntimeError: In ``dataset[i]``, a sample cannot be loaded; the message names its files.
     """
 
     accepts_epoch = True
 
     def __init__(self, dataset: Any, *, seed: int) -> None:
-        self.dataset = dataset
+        super().__init__(dataset)
         self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Any:
         epoch, index = key if isinstance(key, tuple) else (0, key)
@@ -49,9 +50,4 @@ class EpochSeeded(Dataset):
         # A thread of `prefetch_mode: cpu` runs beside the model, which uses torch's generator at the same time.
         if threading.current_thread() is threading.main_thread():
             torch.manual_seed(int(words[2]))
-        return self.dataset[index]
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "dataset":
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
+        return self.load(index)

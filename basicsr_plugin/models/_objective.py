@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,10 +17,13 @@ from clusir_modules.losses.routing import cluster_information_loss, load_balance
 __all__ = ["Objective", "final_stage"]
 
 _CRITERIA = {"pixel_opt": "l_pix", "edge_opt": "l_edge"}
-_ROUTING_TERMS: dict[str, tuple[str, Callable[[Any, nn.Module], Tensor]]] = {
-    "balance_opt": ("l_balance", lambda routings, net: load_balance_loss(routings)),
+_ROUTING_TERMS: dict[str, tuple[str, Callable[..., Tensor]]] = {
+    "balance_opt": ("l_balance", lambda routings, net, **kw: load_balance_loss(routings, **kw)),
     "orthogonality_opt": ("l_orthogonality", lambda routings, net: orthogonality_loss(net)),
-    "information_opt": ("l_information", lambda routings, net: cluster_information_loss(routings)),
+    "information_opt": (
+        "l_information",
+        lambda routings, net, **kw: cluster_information_loss(routings, **kw),
+    ),
 }
 
 
@@ -28,13 +32,18 @@ def final_stage(outputs: Tensor | Sequence[Tensor]) -> Tensor:
     return outputs if isinstance(outputs, Tensor) else outputs[0]
 
 
+def _without_weight(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in section.items() if name != "loss_weight"}
+
+
 class Objective:
     """Sum of the loss terms that the ``train`` section asks for.
 
     ``pixel_opt`` and ``edge_opt`` are applied to every stage and summed with ``stage_weights`` (all 1 by default),
     ``perceptual_opt`` to the final stage. ``balance_opt``, ``orthogonality_opt`` and ``information_opt`` are logged as
-    they are and added times their ``loss_weight``. The routing terms are means over the batch at hand, so with
-    accumulation or several GPUs they are means over the parts, which is not their value for the whole batch.
+    they are and added times their ``loss_weight``. ``balance_opt`` and ``information_opt`` are statistics of the batch
+    at hand, so with accumulation or several processes they are means over the parts, which is not their value for the
+    whole batch; with ``all_reduce: true`` the processes share one statistic.
 
     Args:
         train_opt: The ``train`` section.
@@ -54,7 +63,7 @@ class Objective:
         if not self.criteria and self.perceptual is None:
             raise ValueError("train needs at least one of pixel_opt, edge_opt and perceptual_opt")
         self.routing_terms = [
-            (label, float(train_opt[name]["loss_weight"]), term)
+            (label, float(train_opt[name]["loss_weight"]), partial(term, **_without_weight(train_opt[name])))
             for name, (label, term) in _ROUTING_TERMS.items()
             if train_opt.get(name)
         ]

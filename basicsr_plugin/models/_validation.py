@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from pathlib import PurePath
 from typing import Any
 
@@ -19,7 +18,8 @@ class ValidationMixin:
 
     opt: dict[str, Any]
     best_metric_results: dict[str, dict[str, dict[str, Any]]]
-    saved_at: tuple[int, int] | None = None
+    validated: tuple[int, int] = (-1, 0)
+    """Iteration of the last validation, and how many data sets are done."""
 
     def nondist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         """Restore all pictures of a data set, evaluate the metrics and write the pictures.
@@ -40,10 +40,16 @@ class ValidationMixin:
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
         used_names: dict[str, int] = {}
-        for data in tqdm(dataloader, unit="image", desc=dataset_name, disable=not val_opt.get("pbar", False)):
+        for number, data in enumerate(
+            tqdm(dataloader, unit="image", desc=dataset_name, disable=not val_opt.get("pbar", False))
+        ):
+            # Other processes wait for the first one, which alone cannot end the run.
+            if isinstance(current_iter, int) and not self.opt["dist"]:
+                self.stop_if_asked(current_iter)
             self.feed_data(data)
             self.test()
             visuals = self.get_current_visuals()
+            self.show_example(tb_logger, dataset_name, number, visuals, current_iter)
             for metric, value in metrics(visuals["result"], visuals.get("gt")).items():
                 sums[metric] = sums.get(metric, 0.0) + value
                 counts[metric] = counts.get(metric, 0) + 1
@@ -56,18 +62,34 @@ class ValidationMixin:
         self.metric_results = {metric: total / counts[metric] for metric, total in sums.items()}
         if self.metric_results:
             self._record(dataset_name, current_iter, tb_logger)
+        if isinstance(current_iter, int):
+            self._finish(current_iter)
 
     def _record(self, dataset_name: str, current_iter: int | str, tb_logger: Any) -> None:
-        """Update and log the best values, and bring a training state of this very iteration up to date."""
+        """Update and log the best values."""
         self._initialize_best_metric_results(dataset_name)
-        before = deepcopy(self.best_metric_results)
         for metric, value in self.metric_results.items():
             self._update_best_metric_result(dataset_name, metric, value, current_iter)
         self._log_validation_metric_values(current_iter, dataset_name, tb_logger)
+
+    def _finish(self, current_iter: int) -> None:
+        """Count a data set as done; after the last one bring a training state of this very iteration up to date."""
+        done = self.validated[1] + 1 if self.validated[0] == current_iter else 1
+        self.validated = current_iter, done
         # BasicSR saves before it validates.
         saved_now = self.saved_at is not None and self.saved_at[1] == current_iter
-        if saved_now and self.best_metric_results != before:
+        if saved_now and done == self._count_val_sets():
             self.save_training_state(*self.saved_at)
+
+    def _count_val_sets(self) -> int:
+        return sum(phase.split("_")[0] == "val" for phase in self.opt["datasets"])
+
+    def validation_due(self, current_iter: int) -> bool:
+        """Whether this iteration has a validation that is not finished yet."""
+        val_opt, sets = self.opt.get("val"), self._count_val_sets()
+        if not val_opt or not sets or current_iter % val_opt["val_freq"]:
+            return False
+        return self.validated[0] != current_iter or self.validated[1] < sets
 
     def _initialize_best_metric_results(self, dataset_name: str) -> None:
         """Make sure that there is a record for each metric, also for one that was added before resuming."""
@@ -94,6 +116,10 @@ class ValidationMixin:
 
 
 def _unique_name(name: str, used: dict[str, int]) -> str:
-    """The name, numbered from its second use on: pictures of different folders may be called alike."""
+    """The name, numbered from its second use on: pictures of different folders may be called alike.
+
+    Dots alone would name a folder.
+    """
+    name = name if name.strip(".") else "image"
     used[name] = used.get(name, 0) + 1
     return name if used[name] == 1 else f"{name}_{used[name]}"

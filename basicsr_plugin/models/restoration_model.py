@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 from basicsr.archs import build_network
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
-from basicsr.utils.dist_util import master_only
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -22,9 +20,17 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from basicsr_plugin import checkpoints
 from basicsr_plugin.models import _inference, _objective, _optimizers, _schedulers
-from basicsr_plugin.models._guards import require_finite_batch, require_finite_gradient, require_finite_loss
+from basicsr_plugin.models._guards import (
+    SkippedSteps,
+    find_nonfinite_gradient,
+    find_nonfinite_module,
+    find_nonfinite_terms,
+    require_finite_batch,
+)
+from basicsr_plugin.models._lifecycle import LifecycleMixin
 from basicsr_plugin.models._progressive import ProgressivePatches
 from basicsr_plugin.models._settings import TrainSettings, iteration_seed
+from basicsr_plugin.models._tensorboard import TensorBoardMixin
 from basicsr_plugin.models._validation import ValidationMixin
 from basicsr_plugin.option_schema import check_options
 from basicsr_plugin.registration import register_once
@@ -32,12 +38,17 @@ from basicsr_plugin.registration import register_once
 __all__ = ["RestorationModel"]
 
 
-class RestorationModel(ValidationMixin, SRModel):
+class RestorationModel(TensorBoardMixin, LifecycleMixin, ValidationMixin, SRModel):
     """Trains a restoration network, with or without routing, single- or multi-stage.
 
     Every iteration seeds torch from (manual_seed, iteration, rank), so that a run is reproducible and one resumed from
     a training state ends with the same bits as one that was never interrupted (on GPUs as far as their kernels are
     deterministic).
+
+    A step whose loss or gradient is not finite is left out, with a message that names the iteration, the images and the
+    module or parameter where it shows first; more than ``train.max_skipped_steps`` in a row end the run. With fp16 the
+    gradient of a loss that is scaled too far is the loss scaler's affair. SIGTERM ends a run after the running
+    iteration, with a checkpoint.
 
     Args:
         opt: Options as BasicSR's ``parse_options`` returns them.
@@ -55,6 +66,7 @@ class RestorationModel(ValidationMixin, SRModel):
         train_opt = self.opt["train"]
         self.net_g.train()
         self.settings = TrainSettings.from_options(self.opt)
+        self.skipped = SkippedSteps(self.settings.max_skipped_steps)
         self.objective = _objective.Objective(train_opt, self.get_bare_model(self.net_g), self.device)
         self.patches = self._build_patches()
         half = self.settings.amp_dtype is torch.float16
@@ -134,6 +146,7 @@ class RestorationModel(ValidationMixin, SRModel):
             self.lq = self.lq.contiguous(memory_format=torch.channels_last)
         self.gt = data["gt"].to(self.device) if "gt" in data else None
         self.lq_paths = list(data.get("lq_path", ()))
+        self.tasks = list(data.get("task", ()))
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Forward and backward pass; with ``train.accum_iter`` n, one optimizer step in n iterations.
@@ -142,7 +155,8 @@ class RestorationModel(ValidationMixin, SRModel):
             current_iter: Counted from 1.
 
         Raises:
-            FloatingPointError: The batch, the loss or the gradient is not finite; no weight has been changed.
+            FloatingPointError: The batch is not finite, or too many steps in a row were left out since loss or gradient
+                was not; the weights are as before.
             ValueError: The batch has no ground truth.
         """
         if self.gt is None:
@@ -160,25 +174,52 @@ class RestorationModel(ValidationMixin, SRModel):
         steps_now = current_iter % accum_iter == 0
         if (current_iter - 1) % accum_iter == 0:
             self.optimizer_g.zero_grad()
+            self.step_paths: list[str] = []
+            self.leaves_step_out = False
+        self.step_paths += paths
         with self._gradient_exchange(steps_now):
             total, terms = self._evaluate(lq, gt)
-            require_finite_loss(terms, paths, where)
-            self.grad_scaler.scale(total / accum_iter).backward()
-        if steps_now:
-            self._step(paths, where)
+            bad = find_nonfinite_terms(terms)
+            # All processes leave out the same step: gradients are exchanged in the backward pass.
+            if self.agree(bool(bad)) and not self.leaves_step_out:
+                self.leaves_step_out = True
+                self.skipped.add(self._describe_loss(bad, lq, seed, paths, where))
+            if not self.leaves_step_out:
+                self.grad_scaler.scale(total / accum_iter).backward()
+        if steps_now and not self.leaves_step_out:
+            self._step(where)
         self.log_dict = self.reduce_loss_dict(terms)
 
-    def _evaluate(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _forward(self, net: nn.Module, lq: Tensor) -> tuple[Any, Any]:
+        """Outputs and, if the objective or TensorBoard wants them, routings."""
         amp_dtype = self.settings.amp_dtype
         with torch.autocast(self.device.type, dtype=amp_dtype, enabled=amp_dtype is not None):
-            if self.objective.needs_routing:
-                outputs, routings = self.net_g(lq, return_routing=True)
+            if self.objective.needs_routing or self.watches_routing:
+                outputs, routings = net(lq, return_routing=True)
             else:
-                outputs, routings = self.net_g(lq), None
-        if amp_dtype is not None:
+                outputs, routings = net(lq), None
+        return outputs, routings
+
+    def _evaluate(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        outputs, routings = self._forward(self.net_g, lq)
+        self.watch_routing(routings)
+        if self.settings.amp_dtype is not None:
             outputs = outputs.float() if isinstance(outputs, Tensor) else [stage.float() for stage in outputs]
         self.output = _objective.final_stage(outputs).detach()
         return self.objective(outputs, gt, routings, self.get_bare_model(self.net_g))
+
+    def _describe_loss(self, bad: dict[str, float], lq: Tensor, seed: int, paths: list[str], where: str) -> str:
+        """Say what is wrong with this process's loss, after a second forward pass that looks for the place."""
+        if not bad:
+            return f"the loss of another process is not finite {where}"
+        net = self.get_bare_model(self.net_g)
+        torch.manual_seed(seed)
+        with self._eagerly():
+            module = find_nonfinite_module(net, lambda: self._forward(net, lq))
+        return (
+            f"the loss is not finite {where}: {bad}, for the images {list(map(str, paths))}; first module with a "
+            f"non-finite output: {module}"
+        )
 
     def _gradient_exchange(self, steps_now: bool) -> AbstractContextManager[None]:
         """Let the processes average gradients in the last iteration before a step only."""
@@ -186,16 +227,27 @@ class RestorationModel(ValidationMixin, SRModel):
             return self.net_g.no_sync()
         return nullcontext()
 
-    def _step(self, paths: list[str], where: str) -> None:
+    def _step(self, where: str) -> None:
         self.grad_scaler.unscale_(self.optimizer_g)
-        norm = nn.utils.clip_grad_norm_(self.net_g.parameters(), self.settings.max_grad_norm)
-        # A scaler starts from a factor that is too large and skips such steps itself.
-        if not self.grad_scaler.is_enabled():
-            require_finite_gradient(norm, paths, where)
-        self.grad_scaler.step(self.optimizer_g)
-        self.grad_scaler.update()
-        if self.ema_decay > 0:
-            self.model_ema(self.ema_decay)
+        parameters = list(self.net_g.parameters())
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            nn.utils.clip_grads_with_norm_(parameters, self.settings.max_grad_norm, norm)
+        # A scaler starts from a factor that is too large, and leaves such steps out by itself until it has a lower one.
+        if not finite and self.grad_scaler.get_scale() <= 1:
+            gradient = find_nonfinite_gradient(self.get_bare_model(self.net_g))
+            self.skipped.add(
+                f"the gradient {gradient} is not finite {where}, though the loss is, for the images "
+                f"{list(map(str, self.step_paths))}"
+            )
+        if finite or self.grad_scaler.is_enabled():
+            self.grad_scaler.step(self.optimizer_g)
+            self.grad_scaler.update()
+        if finite:
+            self.skipped.clear()
+            if self.ema_decay > 0:
+                self.model_ema(self.ema_decay)
 
     def model_ema(self, decay: float = 0.999) -> None:
         """Move the averaged network towards the trained one: parameters by 1 - ``decay``, buffers entirely."""
@@ -248,48 +300,6 @@ class RestorationModel(ValidationMixin, SRModel):
         for difference in differences:
             logger.warning(f"{path}: {difference}")
         net.load_state_dict(weights, strict=strict)
-
-    @master_only
-    def save_network(self, net: Any, net_label: str, current_iter: int, param_key: str | list[str] = "params") -> None:
-        """Write weights in ``logger.save_checkpoint_format``, whole or not at all.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
-        nets = net if isinstance(net, list) else [net]
-        keys = param_key if isinstance(param_key, list) else [param_key]
-        weights = {key: self.get_bare_model(n).state_dict() for key, n in zip(keys, nets, strict=True)}
-        label = "latest" if current_iter == -1 else current_iter
-        file_format = self.opt["logger"].get("save_checkpoint_format", "pth")
-        checkpoints.write_weights(weights, Path(self.opt["path"]["models"]), f"{net_label}_{label}", file_format)
-
-    @master_only
-    def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write what resuming needs besides the weights, whole or not at all; nothing for the final save.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
-        if current_iter == -1:
-            return
-        self.saved_at = epoch, current_iter
-        state = {
-            "epoch": epoch,
-            "iter": current_iter,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-            "manual_seed": self.opt["manual_seed"],
-            "grad_scaler": self.grad_scaler.state_dict(),
-            "best_metric_results": deepcopy(getattr(self, "best_metric_results", {})),
-        }
-        checkpoints.write_state(state, Path(self.opt["path"]["training_states"]) / f"{current_iter}.state")
-
-    def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Take up optimizers, schedules, loss scale and best metrics from a training state."""
-        super().resume_training(resume_state)
-        if resume_state.get("grad_scaler") and self.grad_scaler.is_enabled():
-            self.grad_scaler.load_state_dict(resume_state["grad_scaler"])
-        self.best_metric_results = resume_state.get("best_metric_results", {})
 
 
 register_once(MODEL_REGISTRY, RestorationModel)

@@ -26,7 +26,7 @@ class GatedFeedForward(nn.Module):
         Input and output: ``(B, dim, H, W)``.
 
     Raises:
-        ValueError: a width below 1 or an even ``kernel_size``; in ``forward`` a wrong shape.
+        ValueError: a width below 1, a ``kernel_size`` below 1 or even; in ``forward`` a wrong shape.
         TypeError: an integer tensor.
 
     References: Zamir et al., "Restormer", CVPR 2022, sec. 3.2; Chen et al., "Simple Baselines for Image Restoration",
@@ -37,7 +37,7 @@ class GatedFeedForward(nn.Module):
         super().__init__()
         self.dim = check_positive("dim", dim)
         hidden_dim = check_positive("hidden_dim", dim if hidden_dim is None else hidden_dim)
-        if kernel_size % 2 == 0:
+        if check_positive("kernel_size", kernel_size) % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         self.project_in = nn.Conv2d(dim, 2 * hidden_dim, 1)
         self.depthwise = nn.Conv2d(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .._checks import check_positive
+from .._tracing import exporting
 
-__all__ = ["pad_to_multiple"]
+__all__ = ["crop", "pad_to_multiple"]
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -24,8 +26,27 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """
     check_positive("multiple", multiple)
     for dim, size in ((2, x.shape[2]), (3, x.shape[3])):
-        # written so that a symbolic size is seen to become a multiple, and one of at least `multiple` to be mirrored
+        # written so that a symbolic size is seen to become a multiple
         added = (size + multiple - 1) // multiple * multiple - size
-        mode = "reflect" if size >= multiple or added < size else "replicate"
-        x = F.pad(x, (0, 0, 0, added) if dim == 2 else (0, added, 0, 0), mode=mode)
+        if exporting():
+            x = _extend(x, dim, size, size + added)
+        else:
+            x = F.pad(
+                x, (0, 0, 0, added) if dim == 2 else (0, added, 0, 0), mode="reflect" if added < size else "replicate"
+            )
     return x
+
+
+def crop(x: Tensor, height: int, width: int) -> Tensor:
+    """Keep the top left part of a map, which undoes :func:`pad_to_multiple`."""
+    if exporting():  # negative padding leaves no guard on the size, as a slice would
+        return F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2])).contiguous()
+    return x[..., :height, :width]
+
+
+def _extend(x: Tensor, dim: int, size: int, target: int) -> Tensor:
+    """The same without a branch on the size."""
+    index = torch.arange(target, device=x.device)
+    mirrored = 2 * (size - 1) - index
+    beyond = torch.where(mirrored.amin(dim=0) < 0, torch.full_like(index, size - 1), mirrored)
+    return x.index_select(dim, torch.where(index < size, index, beyond))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .._checks import check_positive
+
 __all__ = ["Downsample", "Upsample"]
 
 
@@ -12,10 +14,14 @@ class Downsample(nn.Sequential):
 
     Shape:
         ``(B, dim, H, W)``, ``dim``, ``H`` and ``W`` even, to ``(B, 2 dim, H / 2, W / 2)``.
+
+    Raises:
+        TypeError: ``dim`` is no integer.
+        ValueError: ``dim`` is odd or below 1.
     """
 
     def __init__(self, dim: int) -> None:
-        if dim % 2:
+        if check_positive("dim", dim) % 2:
             raise ValueError(f"dim must be even, got {dim}")
         super().__init__(nn.Conv2d(dim, dim // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
 
@@ -31,10 +37,14 @@ class Upsample(nn.Sequential):
 
     Shape:
         ``(B, dim, H, W)``, ``dim`` even, to ``(B, dim / 2, 2 H, 2 W)``.
+
+    Raises:
+        TypeError: ``dim`` is no integer.
+        ValueError: ``dim`` is odd or below 1.
     """
 
     def __init__(self, dim: int) -> None:
-        if dim % 2:
+        if check_positive("dim", dim) % 2:
             raise ValueError(f"dim must be even, got {dim}")
         super().__init__(nn.Conv2d(dim, 2 * dim, 1, bias=False), nn.PixelShuffle(2))
 

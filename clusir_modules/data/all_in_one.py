@@ -48,6 +48,7 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
             side shorter than this is left as it is.
         verify: decode every file once, now, with a progress bar; otherwise a damaged file stops the run when its turn
             comes.
+        max_pixels: largest image that is decoded, see :func:`read_image`.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -68,6 +69,7 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
         augment: Augmentation = True,
         center_crop: int | None = None,
         verify: bool = False,
+        max_pixels: int | None = None,
     ) -> None:
         if patch_size is not None:
             check_positive("patch_size", patch_size)
@@ -75,6 +77,8 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
             check_positive("center_crop", center_crop)
         if patch_size is not None and center_crop is not None:
             raise ValueError(f"center_crop is for whole images, got center_crop={center_crop} and {patch_size=}")
+        if max_pixels is not None:
+            check_positive("max_pixels", max_pixels)
         if augment not in AUGMENTATIONS:
             raise ValueError(f"augment must be one of {AUGMENTATIONS}, got {augment!r}")
         self.tasks = tuple(Task.from_config(task) for task in tasks)
@@ -84,6 +88,7 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
         self.seed = seed
         self.augment = augment
         self.center_crop = center_crop
+        self.max_pixels = max_pixels
         self.task_names = tuple(dict.fromkeys(task.name for task in self.tasks))
         self._degradations = [
             None if task.degradation is None else build_degradation(task.degradation) for task in self.tasks
@@ -92,7 +97,7 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
         self._lengths = [_repeated(len(found), task) for found, task in zip(self._samples, self.tasks)]
         self._ends = list(accumulate(self._lengths))
         if verify:
-            verify_samples(sample for found in self._samples for sample in found)
+            verify_samples((sample for found in self._samples for sample in found), max_pixels=max_pixels)
 
     @property
     def task_sizes(self) -> dict[str, int]:
@@ -127,7 +132,7 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
     ) -> list[Tensor]:
         """Degraded and, if there is one, clean image."""
         paths = [path for path in (lq, gt) if path is not None]
-        pixels = [decode_image(path) for path in paths]
+        pixels = [decode_image(path, max_pixels=self.max_pixels) for path in paths]
         height, width = pixels[0].shape[:2]
         if pixels[-1].shape[:2] != (height, width):
             sizes = " and ".join(f"'{path}' has {image.shape[:2]}" for path, image in zip(paths, pixels))

@@ -60,10 +60,10 @@ def pairing_rule(name: str) -> PairingRule:
     if name in PAIRING_RULES:
         return PAIRING_RULES[name]
     try:
-        fields = [field for _, field, _, _ in Formatter().parse(name) if field is not None]
+        fields = [(field, spec, kind) for _, field, spec, kind in Formatter().parse(name) if field is not None]
     except ValueError:
         fields = []
-    if not fields or set(fields) != {"stem"} or PurePath(name).name != name or "\\" in name:
+    if not fields or set(fields) != {("stem", "", None)} or PurePath(name).name != name or "\\" in name:
         raise ValueError(
             f"pairing must be one of {', '.join(PAIRING_RULES)} or a template like '{{stem}}_gt', got {name!r}"
         )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -13,6 +16,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from .._checks import check_positive
+
 __all__ = ["IMAGE_SUFFIXES", "decode_image", "read_image", "to_tensor"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -20,25 +25,33 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 
 Pixels: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)  # the latter where warnings are errors
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # Pillow's decoder of EPS would start a program
+_OPENING = threading.Lock()
 _SIXTEEN_BIT_GRAY = ("I;16", "I;16B", "I;16L", "I;16N")
 # Raw modes in which Pillow keeps the high byte of 16-bit color, and the mode that keeps the low byte instead.
 _SWAPPED_ENDS = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
-def read_image(path: str | os.PathLike[str]) -> Tensor:
+def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Tensor:
     """Read an image file as ``(3, H, W)`` float32 RGB in [0, 1].
 
     8 and 16 bits (of 16-bit PPM color and of 16-bit gray with alpha the upper 8); gray is repeated to three channels,
     palettes and CMYK are converted, an alpha channel is dropped (not composited). An EXIF orientation is not applied:
     the files of a data set are taken as they are stored, since a ground truth seldom carries the tag of its partner.
 
+    Args:
+        path: a PNG, JPEG, BMP, TIFF, WebP or PPM file; its content counts, not its name.
+        max_pixels: largest image, ``H W``, that is decoded: a small file can hold an image that fills the memory (a
+            decompression bomb). By default Pillow's limit, ``PIL.Image.MAX_IMAGE_PIXELS``, 89 million.
+
     Raises:
         FileNotFoundError: there is no such file.
-        RuntimeError: it is no image, truncated or corrupt, too large (Pillow's limit against decompression bombs), or
-            of an unsupported kind. The message names the file.
+        RuntimeError: it is no image, truncated or corrupt, too large, or of an unsupported kind. The message names the
+            file.
+        TypeError: ``max_pixels`` is no integer.
+        ValueError: ``max_pixels`` is below 1.
     """
-    return to_tensor(decode_image(path))
+    return to_tensor(decode_image(path, max_pixels=max_pixels))
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -47,29 +60,47 @@ def to_tensor(pixels: Pixels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) / scale)
 
 
-def decode_image(path: str | os.PathLike[str]) -> Pixels:
+def decode_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Pixels:
     """Decode an image file to ``(H, W, 3)`` RGB, uint8 or uint16; see :func:`read_image`."""
     path = Path(path)
+    if max_pixels is not None:
+        check_positive("max_pixels", max_pixels)
     try:
-        with Image.open(path) as image:
-            return _decode(image, path)
+        with _open(path, max_pixels) as image:
+            return _decode(image, path, max_pixels)
     except FileNotFoundError:
         raise FileNotFoundError(f"image file '{path}' does not exist") from None
     except UnidentifiedImageError as error:
         raise RuntimeError(f"cannot read '{path}': not an image, or its header is damaged") from error
-    except (OSError, SyntaxError, ValueError, EOFError, *_BOMBS) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         raise RuntimeError(f"cannot read '{path}': {error}") from error
 
 
-def _decode(image: Image.Image, path: Path) -> Pixels:
-    limit = Image.MAX_IMAGE_PIXELS  # Pillow itself only warns up to twice this size
-    if limit is not None and image.width * image.height > limit:
-        raise ValueError(
-            f"{image.width} x {image.height} pixels exceed PIL.Image.MAX_IMAGE_PIXELS = {limit}, Pillow's limit "
-            "against decompression bombs"
-        )
+@contextmanager
+def _open(path: Path, max_pixels: int | None) -> Iterator[Image.Image]:
+    """Open an image file and read its header; this limit replaces Pillow's, which warns only, up to twice its size."""
+    with _OPENING:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            image = Image.open(path, formats=_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    limit = limit if max_pixels is None else max_pixels
+    with image:
+        if limit is not None and image.width * image.height > limit:
+            raise ValueError(
+                f"{image.width} x {image.height} pixels are more than {limit}, the limit against decompression bombs; "
+                "if the file is meant to be so large, raise max_pixels"
+            )
+        yield image
+
+
+def _decode(image: Image.Image, path: Path, max_pixels: int | None) -> Pixels:
     if image.mode in ("RGB", "RGBA") and _is_sixteen_bit_color(image):
-        return _decode_sixteen_bit_color(image, path)
+        return _decode_sixteen_bit_color(image, path, max_pixels)
     if image.mode in _SIXTEEN_BIT_GRAY or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return _gray_to_rgb(np.asarray(image).astype(np.uint16))
     if image.mode in ("I", "F"):
@@ -96,10 +127,10 @@ def _is_sixteen_bit_color(image: Any) -> bool:
     return any(";16" in _raw_mode(tile[3]) for tile in getattr(image, "tile", ()))
 
 
-def _decode_sixteen_bit_color(image: Image.Image, path: Path) -> Pixels:
+def _decode_sixteen_bit_color(image: Image.Image, path: Path, max_pixels: int | None) -> Pixels:
     """Decode twice: Pillow holds 8 bits of color only, first the high bytes, then (asked for the other end) the low."""
     high = np.asarray(image)[:, :, :3].astype(np.uint16)
-    with Image.open(path) as opened:
+    with _open(path, max_pixels) as opened:
         again: Any = opened
         for number, (codec, box, offset, arguments) in enumerate(again.tile):
             mode = _raw_mode(arguments)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -15,6 +14,8 @@ from .degradations import Degradation, build_degradation
 from .pairing import FolderIndex, find_partner, list_images, pairing_rule
 
 __all__ = ["Sample", "Task"]
+
+_MOST_REPEATS = 1e9
 
 Roots: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -64,8 +65,10 @@ class Task:
             raise TypeError(f"name must be a non-empty string, got {self.name!r}")
         if isinstance(self.repeat, bool) or not isinstance(self.repeat, int | float):
             raise TypeError(f"repeat of task {self.name!r} must be a number, got {self.repeat!r}")
-        if not 0 < self.repeat < math.inf:
-            raise ValueError(f"repeat of task {self.name!r} must be above 0, got {self.repeat!r}")
+        if not 0 < self.repeat <= _MOST_REPEATS:
+            raise ValueError(
+                f"repeat of task {self.name!r} must be above 0 and <= {_MOST_REPEATS:g}, got {self.repeat!r}"
+            )
         pairing_rule(self.pairing)
         if self.degradation is not None:
             object.__setattr__(self, "degradation", build_degradation(self.degradation))
@@ -181,8 +184,8 @@ def _listing(folder: Path) -> list[_File]:
 
 
 def _escapes(entry: str) -> bool:
-    """Whether a relative path is none, on POSIX or on Windows, or goes up."""
+    """Whether a relative path is none, on POSIX or on Windows, or goes up, also as name of a folder ("...png")."""
     return any(
-        path.is_absolute() or bool(path.drive) or ".." in path.parts
+        path.is_absolute() or bool(path.drive) or ".." in path.parts or path.stem == ".."
         for path in (PurePosixPath(entry), PureWindowsPath(entry))
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from .reading import decode_image
@@ -15,12 +16,13 @@ __all__ = ["verify_samples"]
 _MOST_SHOWN = 20
 
 
-def verify_samples(samples: Iterable[Sample], *, progress: bool = True) -> None:
+def verify_samples(samples: Iterable[Sample], *, progress: bool = True, max_pixels: int | None = None) -> None:
     """Decode every file once, and compare the sizes within each pair.
 
     Args:
         samples: what to check; a file that occurs in several is decoded once.
         progress: whether to show a progress bar on the error stream.
+        max_pixels: largest image, see :func:`read_image`.
 
     Raises:
         RuntimeError: some files cannot be read or do not fit their partner; the message names them all (the first 20).
@@ -30,7 +32,7 @@ def verify_samples(samples: Iterable[Sample], *, progress: bool = True) -> None:
     samples = list(samples)
     files = list(dict.fromkeys(path for sample in samples for path in sample if path is not None))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        checks = pool.map(_size_or_problem, files)
+        checks = pool.map(partial(_size_or_problem, max_pixels=max_pixels), files)
         results = list(tqdm(checks, total=len(files), unit="image", desc="verifying images", disable=not progress))
     found = dict(zip(files, results))
     problems = [result for result in found.values() if isinstance(result, str)]
@@ -46,10 +48,10 @@ def verify_samples(samples: Iterable[Sample], *, progress: bool = True) -> None:
         raise RuntimeError(f"{len(problems)} of {len(files)} images cannot be used:\n  {lines}")
 
 
-def _size_or_problem(path: Path) -> tuple[int, int] | str:
+def _size_or_problem(path: Path, max_pixels: int | None) -> tuple[int, int] | str:
     """Height and width, or the message of the error."""
     try:
-        height, width = decode_image(path).shape[:2]
+        height, width = decode_image(path, max_pixels=max_pixels).shape[:2]
     except (OSError, RuntimeError) as error:
         return str(error)
     return height, width

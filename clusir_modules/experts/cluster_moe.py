@@ -6,7 +6,7 @@ from typing import Literal, overload
 
 from torch import Tensor, nn
 
-from .._checks import check_feature_map
+from .._checks import check_feature_map, check_not_empty
 from ..blocks.feed_forward import GatedFeedForward
 from ..blocks.norm import layer_norm_2d
 from ..routing.pcgrm import PCGRM, Routing
@@ -102,6 +102,7 @@ class ClusterMoE(nn.Module):
         self, x: Tensor, *, routing: Routing | None = None, return_routing: bool = False
     ) -> Tensor | tuple[Tensor, Routing]:
         check_feature_map(x, self.dim)
+        check_not_empty(x)
         routing = self.router(x) if routing is None else expand_routing(routing, x.shape[0])
         if routing.expert_probs.shape[1] != self.router.num_experts:
             raise ValueError(

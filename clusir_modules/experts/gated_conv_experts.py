@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._checks import check_feature_map, check_positive
+from .._checks import check_feature_map, check_not_empty, check_positive
+from ..attention.transposed import channels_last_rows, mix_channels
+from ..blocks.dynamic_depthwise import dynamic_depthwise
 
 __all__ = ["GatedConvExperts"]
 
@@ -42,7 +43,7 @@ class GatedConvExperts(nn.Module):
         self.dim = check_positive("dim", dim)
         self.num_experts = check_positive("num_experts", num_experts)
         self.hidden_dim = check_positive("hidden_dim", dim if hidden_dim is None else hidden_dim)
-        if kernel_size % 2 == 0:
+        if check_positive("kernel_size", kernel_size) % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         self.kernel_size = kernel_size
         self.expand_weight = nn.Parameter(torch.empty(num_experts, 2 * self.hidden_dim, dim))
@@ -66,23 +67,20 @@ class GatedConvExperts(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor, indices: Tensor) -> Tensor:
         check_feature_map(x, self.dim)
-        batch, _, height, width = x.shape
+        check_not_empty(x)
+        height, width = x.shape[2:]
         expand = self.expand_weight[indices].flatten(1, 2)  # (B, k 2h, dim)
-        hidden = expand @ x.flatten(2)  # (B, k 2h, H W)
-        kernels = self.depthwise_weight[indices].reshape(-1, 1, self.kernel_size, self.kernel_size)
-        hidden = F.conv2d(
-            hidden.view(1, -1, height, width),
-            kernels,
-            self.depthwise_bias[indices].flatten(),
+        hidden = dynamic_depthwise(
+            mix_channels(channels_last_rows(x), expand.transpose(1, 2), None, (height, width)),
+            self.depthwise_weight[indices].flatten(1, 2),
+            self.depthwise_bias[indices].flatten(1, 2),
             padding=self.kernel_size // 2,
-            groups=kernels.shape[0],
         )
-        value, gate = hidden.view(batch, -1, 2, self.hidden_dim, height * width).unbind(2)
+        value, gate = hidden.unflatten(1, (-1, 2, self.hidden_dim)).unbind(2)
         project = (self.project_weight[indices] * weights[..., None, None].to(self.project_weight.dtype)).flatten(1, 2)
         bias = torch.einsum("bk,bkd->bd", weights.to(self.project_bias.dtype), self.project_bias[indices])
-        y = (value * gate).flatten(1, 2).transpose(1, 2) @ project  # (B, H W, dim): channels last, as the network runs
-        y = y + bias.unsqueeze(1).to(y.dtype)
-        return y.transpose(1, 2).unflatten(2, (height, width))
+        gated = channels_last_rows((value * gate).flatten(1, 2))
+        return mix_channels(gated, project, None, (height, width)) + bias.to(gated.dtype)[..., None, None]
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, num_experts={self.num_experts}, hidden_dim={self.hidden_dim}"

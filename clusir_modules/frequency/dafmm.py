@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._checks import check_feature_map, check_heads, check_positive
+from .._checks import check_feature_map, check_heads, check_not_empty, check_positive
 from .._precision import full_precision, widen
-from ..attention.transposed import apply_channel_attention, channel_similarity
+from ..attention.transposed import channels_last_rows, diagonal_blocks, mix_channels
+from ..blocks.dynamic_depthwise import dynamic_depthwise
 from .spectral_gate import NUM_BANDS, SpectralGate
 
 __all__ = ["DAFMM"]
@@ -65,7 +68,7 @@ class DAFMM(nn.Module):
     ) -> None:
         super().__init__()
         check_heads(dim, num_heads)
-        if kernel_size < 1 or kernel_size % 2 == 0:
+        if check_positive("kernel_size", kernel_size) % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         self.dim = dim
         self.prompt_dim = check_positive("prompt_dim", dim if prompt_dim is None else prompt_dim)
@@ -77,10 +80,10 @@ class DAFMM(nn.Module):
         self.high_depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.high_gate = nn.Conv2d(self.prompt_dim, dim, 1)
         self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
-        self.low_query_value = nn.Conv2d(dim, 2 * dim, 1)
-        self.high_key_value = nn.Conv2d(dim, 2 * dim, 1)
+        self.low_query_value = nn.Linear(dim, 2 * dim, bias=False)
+        self.high_key_value = nn.Linear(dim, 2 * dim, bias=False)
         self.fuse = nn.Conv2d(2 * dim, dim, 1)
-        self.layer_scale = nn.Parameter(torch.full((dim, 1, 1), layer_scale))
+        self.layer_scale = nn.Parameter(torch.full((dim, 1, 1), float(layer_scale)))
 
     def decompose(self, x: Tensor, prompt: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the low and the high band of ``x``, both ``(B, dim, H, W)``; their sum is ``x``."""
@@ -94,12 +97,11 @@ class DAFMM(nn.Module):
         gains = self.gain_predictor(summary).unflatten(1, (self.num_heads, NUM_BANDS))
         low = self.spectral_gate(low, gains)
         high = self.high_depthwise(high) * self.high_gate(prompt).sigmoid()
-        low, high = self._interact(low, high)
-        y: Tensor = self.fuse(torch.cat((low, high), dim=1))
-        return x + self.layer_scale * y
+        return x + self._interact_and_fuse(low, high)
 
     def _check(self, x: Tensor, prompt: Tensor | None) -> Tensor:
         check_feature_map(x, self.dim)
+        check_not_empty(x)
         if prompt is None:
             return x.new_zeros(x.shape[0], self.prompt_dim, 1, 1)
         check_feature_map(prompt, self.prompt_dim, "prompt")
@@ -113,25 +115,45 @@ class DAFMM(nn.Module):
         return torch.cat((x.mean(dim=(2, 3)), prompt.mean(dim=(2, 3)).to(x.dtype)), dim=1)
 
     def _split(self, x: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
-        batch, channels, height, width = x.shape
         logits = widen(self.kernel_predictor(summary)).unflatten(1, (self.num_heads, -1))
-        kernels = logits.softmax(dim=-1).to(x.dtype).repeat_interleave(channels // self.num_heads, dim=1)
-        kernels = kernels.view(batch * channels, 1, self.kernel_size, self.kernel_size)
-        with full_precision(
-            x
-        ):  # autocast would pad in float32 and convolve in its own type; low + high is x in its type
-            padded = F.pad(x, (self.kernel_size // 2,) * 4, mode="replicate")
-            low = F.conv2d(padded.reshape(1, batch * channels, *padded.shape[2:]), kernels, groups=batch * channels)
-        low = low.view(batch, channels, height, width)
+        kernels = logits.softmax(dim=-1).to(x.dtype).repeat_interleave(self.dim // self.num_heads, dim=1)
+        kernels = kernels.unflatten(2, (self.kernel_size, self.kernel_size))
+        with full_precision(x):  # autocast would convolve in its own type, and low + high is x in its type
+            low = dynamic_depthwise(F.pad(x, (self.kernel_size // 2,) * 4, mode="replicate"), kernels)
         return low, x - low
 
-    def _interact(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        query, low_value = self.low_query_value(low).chunk(2, dim=1)
-        key, high_value = self.high_key_value(high).chunk(2, dim=1)
-        similarity = channel_similarity(query, key, self.num_heads) * widen(self.temperature)
-        from_high = apply_channel_attention(similarity.softmax(dim=-1), high_value)
-        from_low = apply_channel_attention(similarity.transpose(-2, -1).softmax(dim=-1), low_value)
-        return low + from_high, high + from_low
+    def _interact_and_fuse(self, low: Tensor, high: Tensor) -> Tensor:
+        """Exchange between the bands, fusion and layer scale as one matrix over channels for each image.
+
+        All of it is linear in the maps once the similarity is known, and that follows from their Gram matrices.
+        """
+        size = (low.shape[2], low.shape[3])
+        low, high = channels_last_rows(low), channels_last_rows(high)
+        with full_precision(low):
+            similarity = self._similarity(widen(low), widen(high)) * widen(self.temperature)
+            _, low_value = widen(self.low_query_value.weight).chunk(2)
+            _, high_value = widen(self.high_key_value.weight).chunk(2)
+            from_high = self._mix_heads(similarity.softmax(dim=-1), high_value)
+            from_low = self._mix_heads(similarity.transpose(-2, -1).softmax(dim=-1), low_value)
+            scale = widen(self.layer_scale).view(-1, 1)
+            fuse_low, fuse_high = (scale * widen(self.fuse.weight).flatten(1)).chunk(2, dim=1)
+            low_weight, high_weight = fuse_low + fuse_high @ from_low, fuse_high + fuse_low @ from_high
+            bias = scale.flatten() * cast(Tensor, self.fuse.bias)
+        y = mix_channels(low, low_weight.transpose(1, 2), bias, size)
+        return y + mix_channels(high, high_weight.transpose(1, 2), None, size)
+
+    def _similarity(self, low: Tensor, high: Tensor) -> Tensor:
+        """Cosine between the query channels of ``low`` and the key channels of ``high``, head by head."""
+        query, _ = widen(self.low_query_value.weight).chunk(2)
+        key, _ = widen(self.high_key_value.weight).chunk(2)
+        gram = query @ (low.transpose(1, 2) @ high) @ key.t()
+        query_norms = ((query @ (low.transpose(1, 2) @ low)) * query).sum(dim=2).clamp_min(1e-12).sqrt()
+        key_norms = ((key @ (high.transpose(1, 2) @ high)) * key).sum(dim=2).clamp_min(1e-12).sqrt()
+        return diagonal_blocks(gram / (query_norms.unsqueeze(2) * key_norms.unsqueeze(1)), self.num_heads)
+
+    def _mix_heads(self, attention: Tensor, value: Tensor) -> Tensor:
+        """Product of the block diagonal ``attention`` ``(B, num_heads, c, c)`` and ``value`` ``(C, C)``."""
+        return (attention @ value.unflatten(0, (self.num_heads, -1))).flatten(1, 2)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, prompt_dim={self.prompt_dim}, num_heads={self.num_heads}"

@@ -24,9 +24,11 @@ def frequency_bands(height: int, width: int, device: torch.device, dtype: torch.
     Returns:
         ``(NUM_BANDS, height, width // 2 + 1)`` with values in [0, 1].
     """
-    fy = torch.fft.fftfreq(height, device=device, dtype=dtype).unsqueeze(1)
-    fx = torch.fft.rfftfreq(width, device=device, dtype=dtype).unsqueeze(0)
-    octave = torch.log2(torch.hypot(fy, fx).clamp(_OCTAVES[0], _OCTAVES[-1]) / _OCTAVES[0])
+    # `fftfreq` and `rfftfreq` in arithmetic: those take the size as a constant when they are exported
+    rows, columns = (torch.arange(count, device=device, dtype=dtype) for count in (height, width // 2 + 1))
+    fy = torch.where(2 * rows < height, rows, rows - height).unsqueeze(1) / height
+    fx = columns.unsqueeze(0) / width
+    octave = torch.log2((fy.square() + fx.square()).sqrt().clamp(_OCTAVES[0], _OCTAVES[-1]) / _OCTAVES[0])
     centers = torch.arange(len(_OCTAVES), device=device, dtype=dtype).view(-1, 1, 1)
     radial = (1 - (octave - centers).abs()).clamp_min(0)
     angle = torch.atan2(fy.expand_as(octave), fx.expand_as(octave))

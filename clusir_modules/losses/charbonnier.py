@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from .._precision import widen
 
-__all__ = ["CharbonnierLoss", "charbonnier"]
+__all__ = ["CharbonnierLoss", "charbonnier", "check_eps"]
+
+
+def check_eps(eps: float) -> float:
+    """Return ``eps`` if it is a finite number above 0.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is not finite, or not above 0.
+    """
+    if isinstance(eps, bool) or not isinstance(eps, int | float):
+        raise TypeError(f"eps must be a number, got {eps!r}")
+    if not 0 < eps < math.inf:
+        raise ValueError(f"eps must be finite and > 0, got {eps}")
+    return eps
 
 
 def charbonnier(pred: Tensor, target: Tensor, *, eps: float = 1e-3) -> Tensor:
     """Return the mean of ``sqrt((pred - target)**2 + eps**2)``; see :class:`CharbonnierLoss`."""
     _check_pair(pred, target)
-    if eps <= 0:
-        raise ValueError(f"eps must be > 0, got {eps}")
+    check_eps(eps)
     difference = widen(pred) - widen(target)
     return torch.sqrt(difference.square() + eps * eps).mean()
 
@@ -37,7 +52,7 @@ class CharbonnierLoss(nn.Module):
 
     Raises:
         TypeError: An input is no floating-point tensor.
-        ValueError: ``eps`` is not positive; the shapes differ.
+        ValueError: ``eps`` is not positive and finite; the shapes differ, or hold nothing.
 
     Note:
         Half-precision inputs are computed in float32, where ``eps**2`` does not vanish; the scalar is then float32.
@@ -54,9 +69,7 @@ class CharbonnierLoss(nn.Module):
 
     def __init__(self, *, eps: float = 1e-3) -> None:
         super().__init__()
-        if eps <= 0:
-            raise ValueError(f"eps must be > 0, got {eps}")
-        self.eps = eps
+        self.eps = check_eps(eps)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return the loss of ``pred`` against ``target``."""
@@ -74,3 +87,5 @@ def _check_pair(pred: Tensor, target: Tensor) -> None:
             raise TypeError(f"{name} must be a floating-point tensor, got {got}")
     if pred.shape != target.shape:
         raise ValueError(f"pred and target must have the same shape, got {tuple(pred.shape)} and {tuple(target.shape)}")
+    if pred.numel() == 0:
+        raise ValueError(f"pred and target must not be empty, got shape {tuple(pred.shape)}")

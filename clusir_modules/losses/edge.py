@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .._checks import check_feature_map
 from .._precision import full_precision, widen
-from .charbonnier import charbonnier
+from .charbonnier import charbonnier, check_eps
 
 __all__ = ["EdgeLoss", "laplacian_residual"]
 
@@ -65,7 +65,7 @@ class EdgeLoss(nn.Module):
 
     Raises:
         TypeError: An input is no floating-point tensor.
-        ValueError: ``eps`` is not positive; an input is not 4-D; the shapes differ.
+        ValueError: ``eps`` is not positive and finite; an input is not 4-D; the shapes differ, or hold no image.
 
     Note:
         Works in float32 for half-precision inputs and under autocast; the scalar is then float32.
@@ -80,9 +80,7 @@ class EdgeLoss(nn.Module):
 
     def __init__(self, *, eps: float = 1e-3) -> None:
         super().__init__()
-        if eps <= 0:
-            raise ValueError(f"eps must be > 0, got {eps}")
-        self.eps = eps
+        self.eps = check_eps(eps)
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         """Return the loss of ``pred`` against ``target``."""

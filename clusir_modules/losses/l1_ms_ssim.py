@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from .ms_ssim import ms_ssim
@@ -21,7 +23,7 @@ class L1MSSSIMLoss(nn.Module):
         ``pred`` and ``target`` ``(B, C, H, W)`` in [0, 1], any size, to a scalar.
 
     Raises:
-        ValueError: a negative weight; in ``forward`` two shapes or no 4-D tensor.
+        ValueError: a negative or infinite weight; in ``forward`` two shapes, no 4-D tensor or no image.
         TypeError: an integer tensor.
 
     Reference: ClusIR, arXiv:2512.10948, experimental setup (L1 and MS-SSIM).
@@ -29,8 +31,8 @@ class L1MSSSIMLoss(nn.Module):
 
     def __init__(self, ms_ssim_weight: float = 0.2) -> None:
         super().__init__()
-        if not ms_ssim_weight >= 0:  # NaN too
-            raise ValueError(f"ms_ssim_weight must be >= 0, got {ms_ssim_weight}")
+        if not 0 <= ms_ssim_weight < math.inf:  # NaN too
+            raise ValueError(f"ms_ssim_weight must be finite and >= 0, got {ms_ssim_weight}")
         self.ms_ssim_weight = ms_ssim_weight
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._checks import check_feature_map
+from .._checks import check_feature_map, check_not_empty
 from .._precision import full_precision, widen
 
 __all__ = ["ms_ssim"]
@@ -37,7 +37,7 @@ def ms_ssim(pred: Tensor, target: Tensor) -> Tensor:
 
     Raises:
         TypeError: an integer tensor.
-        ValueError: no 4-D tensor, or two shapes.
+        ValueError: no 4-D tensor, two shapes, or no image.
 
     Reference: Wang, Simoncelli and Bovik, "Multiscale structural similarity", Asilomar 2003.
     """
@@ -45,6 +45,7 @@ def ms_ssim(pred: Tensor, target: Tensor) -> Tensor:
     check_feature_map(target, name="target")
     if pred.shape != target.shape:
         raise ValueError(f"pred and target must have one shape, got {tuple(pred.shape)} and {tuple(target.shape)}")
+    check_not_empty(pred, "pred")
     with full_precision(pred):
         x, y = widen(pred), widen(target)
         side = min(x.shape[-2:])

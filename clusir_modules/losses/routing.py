@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._checks import check_not_empty
 from .._precision import widen
 from ..routing.pcgrm import PCGRM, Routing
 
@@ -19,38 +21,55 @@ def _as_sequence(routings: Routing | Sequence[Routing]) -> Sequence[Routing]:
     routings = (routings,) if isinstance(routings, Routing) else routings
     if not routings:
         raise ValueError("routings must hold at least one Routing, got none")
+    for routing in routings:
+        check_not_empty(routing.expert_probs, "routings")
     return routings
 
 
-def load_balance_loss(routings: Routing | Sequence[Routing]) -> Tensor:
+def _batch_means(probs: Sequence[Tensor], *, all_reduce: bool) -> list[Tensor]:
+    """Mean over the batch of each tensor of shape (B, n), over those of all processes with ``all_reduce``."""
+    means = [p.mean(dim=0) for p in probs]
+    if not all_reduce or not dist.is_available() or not dist.is_initialized():
+        return means
+    own = torch.cat([mean.detach() for mean in means])
+    shared = own.clone()
+    dist.all_reduce(shared)
+    # Every process computes the same function of the shared mean, and the gradients are averaged over the processes
+    # later, so that the gradient by the own part is all that is left to take here: no exchange in the backward pass.
+    shifts = (shared / dist.get_world_size() - own).split([mean.numel() for mean in means])
+    return [mean + shift for mean, shift in zip(means, shifts)]
+
+
+def load_balance_loss(routings: Routing | Sequence[Routing], *, all_reduce: bool = False) -> Tensor:
     r"""Squared coefficient of variation of the mean expert distribution, averaged over the routers.
 
     .. math:: \frac{1}{E} \sum_e (E \bar p_e - 1)^2, \quad \bar p_e = \operatorname{mean}_b p(e|x_b)
 
     Args:
         routings: one :class:`Routing` or one for each router.
+        all_reduce: average :math:`\bar p_e` over all processes of the default group, which must all call this with
+            batches of one size. With ``DistributedDataParallel``, which averages gradients, value and gradient are then
+            those of one process with the union of the batches. Without a process group it changes nothing.
 
     Returns:
         A scalar in ``[0, E - 1]``, 0 if all experts are used alike.
 
     Raises:
-        ValueError: an empty sequence.
+        ValueError: an empty sequence, or an empty batch.
 
-    Note: a statistic of the batch at hand. Under gradient accumulation or several processes each part is balanced by
-    itself, which differs from balancing their union. This project's choice, after Shazeer et al., ICLR 2017, sec. 4.
+    Note: a statistic of the batch at hand. Under gradient accumulation, and over several processes without
+    ``all_reduce``, each part is balanced by itself, which differs from balancing their union. This project's choice,
+    after Shazeer et al., ICLR 2017, sec. 4.
     """
-    terms = [
-        (routing.expert_probs.mean(dim=0) * routing.expert_probs.shape[1] - 1).square().mean()
-        for routing in _as_sequence(routings)
-    ]
-    return torch.stack(terms).mean()
+    means = _batch_means([routing.expert_probs for routing in _as_sequence(routings)], all_reduce=all_reduce)
+    return torch.stack([(mean * mean.numel() - 1).square().mean() for mean in means]).mean()
 
 
 def _entropy(probs: Tensor) -> Tensor:
     return torch.special.entr(probs.clamp_min(torch.finfo(probs.dtype).tiny)).sum(dim=-1)
 
 
-def cluster_information_loss(routings: Routing | Sequence[Routing]) -> Tensor:
+def cluster_information_loss(routings: Routing | Sequence[Routing], *, all_reduce: bool = False) -> Tensor:
     r"""Negative mutual information between image and cluster, as a share of its maximum, averaged over the routers.
 
     .. math:: \frac{\operatorname{mean}_b H(p(c|x_b)) - H(\operatorname{mean}_b p(c|x_b))}{\log L}
@@ -59,20 +78,24 @@ def cluster_information_loss(routings: Routing | Sequence[Routing]) -> Tensor:
 
     Args:
         routings: one :class:`Routing` or one for each router.
+        all_reduce: take the mean over the batches of all processes inside the second entropy, as in
+            :func:`load_balance_loss`. The first term stays this process's, which averaging over the processes makes
+            the mean of all.
 
     Returns:
-        A scalar in ``[-1, 0]``; always 0 for a batch of one image or a router of one cluster.
+        A scalar in ``[-1, 0]``; always 0 for a batch of one image or a router of one cluster. With ``all_reduce`` this
+        holds for the mean over the processes and the union of their batches.
 
     Raises:
-        ValueError: an empty sequence.
+        ValueError: an empty sequence, or an empty batch.
 
     Note: a statistic of the batch at hand, see :func:`load_balance_loss`. This project's choice, after Bridle et al.,
     "Unsupervised classifiers, mutual information and 'phantom targets'", NIPS 1991.
     """
+    clusters = [routing.cluster_probs for routing in _as_sequence(routings)]
     terms = []
-    for routing in _as_sequence(routings):
-        probs = routing.cluster_probs
-        information = _entropy(probs.mean(dim=0)) - _entropy(probs).mean()
+    for probs, mean in zip(clusters, _batch_means(clusters, all_reduce=all_reduce)):
+        information = _entropy(mean) - _entropy(probs).mean()
         terms.append(-information / math.log(max(probs.shape[1], 2)))
     return torch.stack(terms).mean()
 

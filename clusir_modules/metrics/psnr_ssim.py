@@ -26,7 +26,7 @@ def psnr(image: Picture, target: Picture) -> float:
         target: likewise, of the same shape.
 
     Returns:
-        The ratio; infinity for equal images.
+        The ratio; infinity for equal images, NaN where a value is NaN.
 
     Raises:
         TypeError: an argument is no array of floats.
@@ -41,7 +41,7 @@ def ssim(image: Picture, target: Picture, *, window: Literal["uniform", "gaussia
     """Structural similarity, the mean over the channels (Wang et al., IEEE TIP 2004), computed by scikit-image.
 
     The two windows are those of the all-in-one papers; their values are not comparable. Inputs as for :func:`psnr`. An
-    image smaller than the window is mirrored outwards to its size, target and result alike.
+    image smaller than the window is mirrored outwards to its size, target and result alike. NaN where a value is NaN.
 
     Args:
         image: ``(H, W, C)`` float; values outside [0, 1] are clipped.

@@ -16,6 +16,7 @@ from ..attention.supervised_attention import SAM
 from ..blocks.cab_encoder_decoder import CABDecoder, CABEncoder
 from ..blocks.original_resolution import ORSNet
 from ..blocks.padding import pad_to_multiple
+from ..integrations.hub import HubMixin
 
 __all__ = ["MPRNet", "convert_mprnet_state_dict", "mprnet_deblurring", "mprnet_denoising", "mprnet_deraining"]
 
@@ -24,7 +25,7 @@ _WRAPPERS = ("state_dict", "params_ema", "params")
 _SLOPE_SUFFIX = ".body.1.weight"
 
 
-class MPRNet(nn.Module):
+class MPRNet(HubMixin, nn.Module):
     r"""Multi-stage progressive restoration: every stage restores the image, each on larger parts of it than the last.
 
     .. math:: X_s = I + R_s,\qquad s = 1, 2, 3
@@ -89,6 +90,7 @@ class MPRNet(nn.Module):
         self.dim = check_positive("dim", dim)
         self.image_channels = check_positive("image_channels", image_channels)
         check_positive("orsnet_step", orsnet_step)
+        check_positive("kernel_size", kernel_size)
         act = nn.PReLU()
         conv = partial(nn.Conv2d, kernel_size=kernel_size, padding=kernel_size // 2, bias=bias)
         block = partial(CAB, dim, kernel_size=kernel_size, reduction=reduction, bias=bias, act=act)
@@ -187,6 +189,11 @@ def convert_mprnet_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor
         weights = next((checkpoint[key] for key in _WRAPPERS if key in checkpoint), checkpoint)
     if not isinstance(weights, Mapping):
         raise TypeError(f"checkpoint must be a mapping of names to tensors, got {type(weights).__name__}")
+    strange = [
+        str(name) for name, value in weights.items() if not isinstance(name, str) or not isinstance(value, Tensor)
+    ]
+    if strange:
+        raise ValueError(f"checkpoint must hold tensors by name only, got the entries {strange[:5]}")
     converted = {name.removeprefix("module."): value for name, value in weights.items()}
     if "shallow_feat1.1" + _SLOPE_SUFFIX not in converted:
         raise ValueError(f"checkpoint must hold MPRNet weights, got the entries {sorted(converted)[:5]}")

@@ -15,6 +15,7 @@ from .._precision import full_precision, widen
 __all__ = ["PCGRM", "Routing"]
 
 _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.01, 10.0
+_SHORTEST = 1e-3  # embeddings below are not made unit vectors: their gradient would overflow float16
 
 
 class Routing(NamedTuple):
@@ -111,7 +112,8 @@ class PCGRM(nn.Module):
         check_feature_map(x, self.dim)
         with full_precision(x):
             pooled = widen(x).mean(dim=(2, 3))
-            z = F.normalize(F.linear(pooled, self.embed.weight.to(pooled), self.embed.bias.to(pooled)), dim=-1)
+            embedding = F.linear(pooled, self.embed.weight.to(pooled), self.embed.bias.to(pooled))
+            z = F.normalize(embedding, dim=-1, eps=_SHORTEST)
             prototypes = F.normalize(self.prototypes.to(z), dim=-1)
             temperature = self.log_temperature.to(z).exp().clamp(_MIN_TEMPERATURE, _MAX_TEMPERATURE)
             cluster_probs = (z @ prototypes.t() / temperature).softmax(dim=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,22 +15,28 @@ __all__ = ["dwt2d", "idwt2d"]
 
 _MODES = frozenset({"zero", "symmetric", "reflect", "periodization"})
 _HAAR_NAMES = frozenset({"haar", "db1"})
+_PART_SIZE = 2**18  # elements
 _FILTER_BANKS: dict[str, tuple[tuple[float, ...], ...]] = {}
 
 
 class _HaarAnalysis(torch.autograd.Function):
     """Even-sized ``(B, C, H, W)`` to LL ``(B, C, h, w)`` and LH, HL, HH stacked by band ``(B, 3C, h, w)``."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-        top, bottom = x[..., 0::2, :], x[..., 1::2, :]
-        low, high = (top + bottom).mul_(0.5), (top - bottom).mul_(0.5)
-        low_even, low_odd = low[..., 0::2], low[..., 1::2]
-        high_even, high_odd = high[..., 0::2], high[..., 1::2]
-        details = torch.cat((high_even + high_odd, low_even - low_odd, high_even - high_odd), dim=1)
-        return low_even + low_odd, details
+        if torch.compiler.is_compiling():  # refuses to write into views, and fuses what is written down plainly
+            low, high = x[..., 0::2] + x[..., 1::2], x[..., 0::2] - x[..., 1::2]
+            top_low, bottom_low, top_high, bottom_high = (
+                rows for columns in (low, high) for rows in (columns[..., 0::2, :], columns[..., 1::2, :])
+            )
+            details = torch.cat((top_low - bottom_low, top_high + bottom_high, top_high - bottom_high), dim=1)
+            return (top_low + bottom_low) * 0.5, details * 0.5
+        batch, channels, height, width = x.shape
+        ll = _empty_like_layout(x, batch, channels, height // 2, width // 2)
+        details = _empty_like_layout(x, batch, 3 * channels, height // 2, width // 2)
+        for part, *bands in _parts(x, ll, *details.chunk(3, dim=1)):
+            _analyze_into(part, *bands)
+        return ll, details
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
@@ -43,22 +50,18 @@ class _HaarAnalysis(torch.autograd.Function):
 class _HaarSynthesis(torch.autograd.Function):
     """Inverse of :class:`_HaarAnalysis`."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(ll: Tensor, details: Tensor) -> Tensor:
-        lh, hl, hh = details.chunk(3, dim=1)
-        even_low, odd_low, even_high, odd_high = ll + hl, ll - hl, lh + hh, lh - hh
+        if torch.compiler.is_compiling():  # as above
+            lh, hl, hh = details.chunk(3, dim=1)
+            top = torch.stack((ll + lh + hl + hh, ll + lh - hl - hh), dim=-1).flatten(3)
+            bottom = torch.stack((ll - lh + hl - hh, ll - lh - hl + hh), dim=-1).flatten(3)
+            return torch.stack((top, bottom), dim=3).flatten(2, 3) * 0.5
         batch, channels, height, width = ll.shape
-        memory_format = torch.channels_last if _is_channels_last(ll) else torch.contiguous_format
-        x = torch.empty((batch, channels, 2 * height, 2 * width), dtype=ll.dtype, device=ll.device).to(
-            memory_format=memory_format
-        )
-        x[..., 0::2, 0::2] = even_low + even_high
-        x[..., 0::2, 1::2] = odd_low + odd_high
-        x[..., 1::2, 0::2] = even_low - even_high
-        x[..., 1::2, 1::2] = odd_low - odd_high
-        return x.mul_(0.5)
+        x = _empty_like_layout(ll, batch, channels, 2 * height, 2 * width)
+        for part, *bands in _parts(x, ll, *details.chunk(3, dim=1)):
+            _synthesize_into(part, *bands)
+        return x
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -67,6 +70,41 @@ class _HaarSynthesis(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         return haar_analysis(grads[0])
+
+
+def _parts(x: Tensor, *bands: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    """On a CPU the maps in parts of the batch, so that what lies between two steps stays in its cache."""
+    if x.device.type != "cpu" or x.shape[0] == 0:
+        return [(x, *bands)]
+    images = max(_PART_SIZE // x[0].numel(), 1)
+    return zip(*(maps.split(images) for maps in (x, *bands)), strict=True)
+
+
+def _analyze_into(x: Tensor, ll: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> None:
+    low, high = x[..., 0::2] + x[..., 1::2], x[..., 0::2] - x[..., 1::2]
+    torch.lerp(low[..., 0::2, :], low[..., 1::2, :], 0.5, out=ll)
+    torch.sub(low[..., 0::2, :], low[..., 1::2, :], out=lh).mul_(0.5)
+    torch.lerp(high[..., 0::2, :], high[..., 1::2, :], 0.5, out=hl)
+    torch.sub(high[..., 0::2, :], high[..., 1::2, :], out=hh).mul_(0.5)
+
+
+def _synthesize_into(x: Tensor, ll: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> None:
+    batch, channels, height, width = ll.shape
+    low = _empty_like_layout(ll, batch, channels, 2 * height, width)
+    high = _empty_like_layout(ll, batch, channels, 2 * height, width)
+    torch.add(ll, lh, out=low[..., 0::2, :])
+    torch.sub(ll, lh, out=low[..., 1::2, :])
+    torch.add(hl, hh, out=high[..., 0::2, :])
+    torch.sub(hl, hh, out=high[..., 1::2, :])
+    even = torch.lerp(low, high, 0.5, out=x[..., 0::2])
+    torch.sub(low, even, out=x[..., 1::2])
+
+
+def _empty_like_layout(x: Tensor, batch: int, channels: int, height: int, width: int) -> Tensor:
+    """Uninitialized map with the dtype and the device of ``x``, channels last if ``x`` is."""
+    if x.stride(1) == 1 and x.shape[1] > 1:
+        return x.new_empty((batch, height, width, channels)).permute(0, 3, 1, 2)
+    return x.new_empty((batch, channels, height, width))
 
 
 def haar_analysis(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,10 +117,6 @@ def haar_synthesis(ll: Tensor, details: Tensor) -> Tensor:
     """Exact inverse of :func:`haar_analysis`."""
     x: Tensor = _HaarSynthesis.apply(ll, details)
     return x
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    return x.stride(1) == 1 and x.shape[1] > 1
 
 
 def check_wave(wave: str, mode: str = "zero") -> None:
@@ -162,6 +196,30 @@ def _synthesize(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: 
     return x.narrow(dim, start, kept)
 
 
+def analyze_stacked(x: Tensor, wave: str, mode: str = "zero") -> tuple[Tensor, Tensor]:
+    """:func:`dwt2d` unchecked, the details stacked by band: ``(B, 3C, h, w)``, for Haar in the layout of ``x``."""
+    if wave in _HAAR_NAMES:
+        for dim in (2, 3):
+            if x.shape[dim] % 2:
+                if mode == "zero":
+                    x = F.pad(x, (0, 1) if dim == 3 else (0, 0, 0, 1))
+                else:
+                    x = _extend(x, dim, 0, 1, "reflect" if mode == "reflect" else "symmetric")
+        return haar_analysis(x)
+    taps = _filter_bank(wave)
+    bands = _analyze(_analyze(x, taps, 3, mode), taps, 2, mode).unflatten(1, (-1, 4))
+    return bands[:, :, 0], bands[:, :, 1:].transpose(1, 2).flatten(1, 2)
+
+
+def synthesize_stacked(ll: Tensor, bands: Tensor, wave: str, mode: str = "zero") -> Tensor:
+    """Inverse of :func:`analyze_stacked`, unchecked."""
+    if wave in _HAAR_NAMES:
+        return haar_synthesis(ll, bands)
+    taps = _filter_bank(wave)
+    stacked = torch.cat((ll.unsqueeze(2), bands.unflatten(1, (3, -1)).transpose(1, 2)), dim=2).flatten(1, 2)
+    return _synthesize(_synthesize(stacked, taps, 2, mode), taps, 3, mode)
+
+
 def dwt2d(x: Tensor, wave: str = "haar", mode: str = "zero") -> tuple[Tensor, Tensor]:
     """Split a map into one low-pass and three detail bands at half resolution.
 
@@ -194,18 +252,8 @@ def dwt2d(x: Tensor, wave: str = "haar", mode: str = "zero") -> tuple[Tensor, Te
     """
     check_feature_map(x)
     check_wave(wave, mode)
-    if wave in _HAAR_NAMES:
-        for dim in (2, 3):
-            if x.shape[dim] % 2:
-                if mode == "zero":
-                    x = F.pad(x, (0, 1) if dim == 3 else (0, 0, 0, 1))
-                else:
-                    x = _extend(x, dim, 0, 1, "reflect" if mode == "reflect" else "symmetric")
-        ll, bands = haar_analysis(x)
-        return ll, bands.unflatten(1, (3, -1)).transpose(1, 2)
-    taps = _filter_bank(wave)
-    bands = _analyze(_analyze(x, taps, 3, mode), taps, 2, mode).unflatten(1, (-1, 4))
-    return bands[:, :, 0], bands[:, :, 1:]
+    ll, bands = analyze_stacked(x, wave, mode)
+    return ll, bands.unflatten(1, (3, -1)).transpose(1, 2)
 
 
 def idwt2d(ll: Tensor, details: Tensor, wave: str = "haar", mode: str = "zero") -> Tensor:
@@ -238,8 +286,4 @@ def idwt2d(ll: Tensor, details: Tensor, wave: str = "haar", mode: str = "zero") 
         )
     if details.dtype != ll.dtype:
         raise TypeError(f"details must have the dtype of ll, {ll.dtype}, got {details.dtype}")
-    if wave in _HAAR_NAMES:
-        return haar_synthesis(ll, details.transpose(1, 2).flatten(1, 2))
-    taps = _filter_bank(wave)
-    bands = torch.cat((ll.unsqueeze(2), details), dim=2).flatten(1, 2)
-    return _synthesize(_synthesize(bands, taps, 2, mode), taps, 3, mode)
+    return synthesize_stacked(ll, details.transpose(1, 2).flatten(1, 2), wave, mode)

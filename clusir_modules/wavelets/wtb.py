@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from .._checks import check_feature_map, check_heads
 from ..attention.transposed import TransposedAttention
 from ..blocks.feed_forward import GatedFeedForward
 from ..blocks.norm import layer_norm_2d
-from .dwt import check_wave, dwt2d, idwt2d
+from .dwt import analyze_stacked, check_wave, synthesize_stacked
 
 __all__ = ["WTB"]
 
@@ -63,16 +62,16 @@ class WTB(nn.Module):
         self.feed_forward = GatedFeedForward(dim, hidden_dim=2 * dim if hidden_dim is None else hidden_dim)
         self.detail_depthwise = nn.Conv2d(3 * dim, 3 * dim, 3, padding=1, groups=3 * dim)
         self.detail_gate = nn.Conv2d(dim, 3 * dim, 1)
-        self.project_out = nn.Conv2d(4 * dim, 4 * dim, 1, groups=4)
+        self.low_project = nn.Conv2d(dim, dim, 1)
+        self.detail_project = nn.Conv2d(3 * dim, 3 * dim, 1, groups=3)
 
     def forward(self, x: Tensor) -> Tensor:
         check_feature_map(x, self.dim)
-        low, details = dwt2d(x, self.wave)
+        low, details = analyze_stacked(x, self.wave)
         low = low + self.attention(self.norm1(low))
         low = low + self.feed_forward(self.norm2(low))
-        details = self.detail_depthwise(details.transpose(1, 2).flatten(1, 2)) * self.detail_gate(low)
-        bands = self.project_out(torch.cat((low, details), dim=1)).unflatten(1, (4, -1))
-        y = idwt2d(bands[:, 0], bands[:, 1:].transpose(1, 2), self.wave)
+        details = self.detail_project(self.detail_depthwise(details) * self.detail_gate(low))
+        y = synthesize_stacked(self.low_project(low), details, self.wave)
         return x + y[..., : x.shape[2], : x.shape[3]]
 
     def extra_repr(self) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ def registered() -> None:
 
     register_once(ARCH_REGISTRY, PluginTestNet)
     register_once(ARCH_REGISTRY, PluginStagesNet)
+
+
+@pytest.fixture(autouse=True)
+def sigterm_as_before() -> Iterator[None]:
+    """A training run in this process leaves its handler behind."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def write_pictures(folder: Path, count: int, *, side: int = 32, first_seed: int = 0) -> None:
@@ -209,6 +218,17 @@ def batch(size: int = 2, *, side: int = 16, seed: int = 0) -> Options:
     gt = torch.rand(size, 3, side, side, generator=generator)
     lq = gt + 0.1 * torch.randn(gt.shape, generator=generator)
     return {"lq": lq, "gt": gt, "lq_path": [f"{number}.png" for number in range(size)]}
+
+
+@pytest.fixture
+def messages(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str], list[str]]]:
+    """Text of what was logged at a level."""
+    from basicsr.utils import get_root_logger
+
+    logger = get_root_logger()
+    logger.addHandler(caplog.handler)
+    yield lambda level="ERROR": [r.getMessage() for r in caplog.records if r.levelname == level]
+    logger.removeHandler(caplog.handler)
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -52,34 +54,96 @@ class TestWriting:
         old = path.read_bytes()
         save, calls = torch.save, []
 
-        def break_off(content, target):
-            calls.append(target)
+        def break_off(content, file):
+            calls.append(file)
             if len(calls) > attempts_that_fail:
-                save(content, target)
+                save(content, file)
                 return
-            Path(target).write_bytes(b"half")
-            raise RuntimeError("no space left on device")
+            file.write(b"half")
+            raise RuntimeError("the disk has gone")
 
         monkeypatch.setattr(torch, "save", break_off)
         if attempts_that_fail == 3:
-            with pytest.raises(OSError, match=r"cannot write .*5.state: no space left on device"):
+            with pytest.raises(OSError, match=r"cannot write .*5.state: the disk has gone"):
                 checkpoints.write_state({"iter": 6}, path)
             assert path.read_bytes() == old
         else:
-            with pytest.warns(UserWarning, match="trying again: no space left"):
+            with pytest.warns(UserWarning, match="trying again: the disk has gone"):
                 checkpoints.write_state({"iter": 6}, path)
             assert path.read_bytes() != old
         assert os.listdir(tmp_path) == ["5.state"]
 
     def test_an_interrupted_write_leaves_nothing_behind(self, tmp_path, monkeypatch):
-        def interrupt(content, target):
-            Path(target).write_bytes(b"half")
+        def interrupt(content, file):
+            file.write(b"half")
             raise KeyboardInterrupt
 
         monkeypatch.setattr(torch, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
             checkpoints.write_state({"iter": 6}, tmp_path / "6.state")
         assert not os.listdir(tmp_path)
+
+    @pytest.mark.parametrize("call", ["fsync", "replace"])
+    def test_the_old_file_stays_whole_wherever_the_write_stops(self, tmp_path, monkeypatch, call):
+        path = tmp_path / "5.state"
+        checkpoints.write_state({"iter": 5}, path)
+        old = path.read_bytes()
+
+        def stop(*args):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(checkpoints.os, call, stop)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.write_state({"iter": 6}, path)
+        assert path.read_bytes() == old
+        assert os.listdir(tmp_path) == ["5.state"]
+
+    @pytest.mark.parametrize("file_format", checkpoints.FORMATS)
+    def test_bytes_are_on_disk_before_the_name_is_and_the_name_before_it_returns(
+        self, tmp_path, monkeypatch, file_format
+    ):
+        calls = []
+        fsync, replace = os.fsync, os.replace
+
+        def record_fsync(descriptor):
+            calls.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
+            fsync(descriptor)
+
+        def record_replace(source, target):
+            calls.append(("replace", Path(source), Path(target)))
+            replace(source, target)
+
+        monkeypatch.setattr(checkpoints.os, "fsync", record_fsync)
+        monkeypatch.setattr(checkpoints.os, "replace", record_replace)
+        checkpoints.write_weights({"params": WEIGHTS}, tmp_path, "net_g_1", file_format)
+        path = tmp_path / f"net_g_1.{file_format}"
+        temporary = path.with_name(f"{path.name}.tmp")
+        assert calls == [("fsync", temporary), ("replace", temporary, path), ("fsync", tmp_path)]
+
+    @pytest.mark.parametrize("file_format", checkpoints.FORMATS)
+    def test_a_full_disk_is_named_at_once_and_spares_the_old_file(self, tmp_path, monkeypatch, file_format):
+        monkeypatch.setattr(checkpoints.time, "sleep", lambda seconds: pytest.fail("it tried again"))
+        checkpoints.write_weights({"params": WEIGHTS}, tmp_path, "net_g_1", file_format)
+        path = tmp_path / f"net_g_1.{file_format}"
+        old = path.read_bytes()
+        path.with_name(f"{path.name}.tmp").symlink_to("/dev/full")
+        with pytest.raises(
+            OSError, match=r"net_g_1.*No space left on device \(\d+.\d+ GB free\); what was saved"
+        ) as caught:
+            checkpoints.write_weights({"params": {"a": torch.ones(9999)}}, tmp_path, "net_g_1", file_format)
+        assert caught.value.errno == errno.ENOSPC
+        assert path.read_bytes() == old
+        assert os.listdir(tmp_path) == [path.name]
+
+    @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+    def test_a_folder_that_is_read_only_is_named_at_once(self, tmp_path, monkeypatch, number):
+        def refuse(path, mode):
+            raise OSError(number, os.strerror(number), str(path))
+
+        monkeypatch.setattr(checkpoints.time, "sleep", lambda seconds: pytest.fail("it tried again"))
+        monkeypatch.setattr(checkpoints, "open", refuse, raising=False)
+        with pytest.raises(OSError, match=rf"cannot write .*5.state: .*{os.strerror(number)}"):
+            checkpoints.write_state({"iter": 5}, tmp_path / "5.state")
 
     @pytest.mark.filterwarnings("ignore:cannot write")
     @pytest.mark.parametrize("file_format", checkpoints.FORMATS)
@@ -124,6 +188,32 @@ class TestReading:
             path.write_bytes(whole[:length])
             with pytest.raises(ValueError, match=r"net_g_1.* is damaged"):
                 checkpoints.read_weights(path, param_key="params")
+
+    @pytest.mark.parametrize("file_format", checkpoints.FORMATS)
+    def test_a_changed_byte_among_the_values_is_found(self, tmp_path, file_format):
+        weights = {"a": torch.zeros(5000), "b": torch.ones(3, dtype=torch.bfloat16), "c": torch.tensor(2)}
+        checkpoints.write_weights({"params": weights}, tmp_path, "net_g_1", file_format)
+        path = tmp_path / f"net_g_1.{file_format}"
+        assert_weights(checkpoints.read_weights(path, param_key="params"), weights)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"net_g_1.* is damaged.*checksum"):
+            checkpoints.read_weights(path, param_key="params")
+
+    def test_garbage_is_called_damaged(self, tmp_path):
+        for number in range(50):
+            path = tmp_path / f"{number}.state"
+            path.write_bytes(random.Random(number).randbytes(200) if number else bytes(200))
+            with pytest.raises(ValueError, match=rf"{number}.state is "):
+                checkpoints.read_state(path)
+
+    @pytest.mark.parametrize("file_format", checkpoints.FORMATS)
+    def test_it_is_told_whether_there_is_an_average(self, tmp_path, file_format):
+        checkpoints.write_weights({"params": WEIGHTS}, tmp_path, "net_g_1", file_format)
+        checkpoints.write_weights({"params": WEIGHTS, "params_ema": WEIGHTS}, tmp_path, "net_g_2", file_format)
+        assert not checkpoints.has_average(tmp_path / f"net_g_1.{file_format}")
+        assert checkpoints.has_average(tmp_path / f"net_g_2.{file_format}")
 
     @pytest.mark.parametrize("name", ["none.pth", "none.safetensors"])
     def test_missing_files_are_called_missing(self, tmp_path, name):

@@ -114,6 +114,17 @@ class TestOptions:
             parse(change=lambda text: text + code)
         assert not (tmp_path / "evil").exists()
 
+    @pytest.mark.parametrize("is_train", [True, False])
+    @pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped"])
+    def test_a_run_whose_name_leads_elsewhere_is_refused_before_a_folder_is_made(
+        self, parse, options, tmp_path, is_train, name
+    ):
+        before = sorted(tmp_path.rglob("*"))
+        options["name"] = name
+        with pytest.raises(ValueError, match="name must be a name, or a path below its folder"):
+            parse(is_train=is_train)
+        assert [path for path in sorted(tmp_path.rglob("*")) if path not in before] == [tmp_path / "options.yml"]
+
     def test_numbers_with_exponents_are_numbers(self, parse):
         opt = parse("--force_yml", "train:ema_decay=1e-3", change=lambda text: text.replace("lr: 0.001", "lr: 2e-4"))
         assert opt["train"]["optim_g"]["lr"] == 2e-4

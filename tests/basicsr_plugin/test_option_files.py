@@ -90,3 +90,82 @@ def test_option_files_keep_order_and_merge_anchors():
     assert list(loaded["base"]) == ["b", "a"]
     assert dict(loaded["z"]) == {"b": 1, "a": 2000.0, "c": 0.01}
     assert yaml.dump(loaded["base"], Dumper=option_files.ordered_yaml()[1]) == "b: 1\na: 2000.0\n"
+
+
+class TestHostileFiles:
+    @pytest.mark.parametrize(
+        "tag",
+        [
+            "!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [written]]",
+            "!!python/object/apply:os.system ['touch written']",
+            "!!python/object/new:os.system ['touch written']",
+            "!!python/name:os.system",
+            "!!python/module:os",
+            "!!python/tuple [1]",
+        ],
+    )
+    def test_python_tags_are_refused_and_run_nothing(self, tag, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for text in (f"a: {tag}", tag, f"? {tag}\n: 1", f"base: &b {{x: {tag}}}\nuse: {{<<: *b}}"):
+            with pytest.raises(yaml.YAMLError):
+                yaml.load(text, Loader=option_files.ordered_yaml()[0])
+        with pytest.raises(yaml.YAMLError):
+            option_files.parse_value(f"[{tag}]")
+        assert not (tmp_path / "written").exists()
+
+    def test_the_loader_that_basicsr_has_by_itself_would_run_them(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        yaml.load("!!python/object/apply:os.system ['touch written']", Loader=yaml.UnsafeLoader)
+        assert (tmp_path / "written").exists()
+
+    @pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 5000, "- " * 5000])
+    def test_nesting_that_would_end_the_process_is_an_error(self, text):
+        with pytest.raises(yaml.YAMLError, match="nested more than 50 deep"):
+            yaml.load(text, Loader=option_files.OptionLoader)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)),
+            "a: &a [*a]",
+            "a: &a {b: *a}",
+        ],
+    )
+    def test_aliases_that_would_fill_the_memory_are_an_error(self, text):
+        with pytest.raises(yaml.YAMLError, match="by way of aliases"):
+            yaml.load(text, Loader=option_files.OptionLoader)
+
+    def test_aliases_and_merges_as_people_use_them_work(self):
+        text = "base: &base {lr: 1e-4, betas: [0.9, 0.999]}\nuse: {<<: *base, lr: 2e-4}"
+        assert yaml.load(text, Loader=option_files.OptionLoader)["use"] == {"lr": 2e-4, "betas": [0.9, 0.999]}
+
+
+class TestNames:
+    @staticmethod
+    def options(**changes):
+        opt = {"name": "run", "datasets": {"val": {"name": "rain"}}, "val": {"suffix": None}, "path": {}}
+        return {**opt, **changes}
+
+    @pytest.mark.parametrize("name", ["run", "ablation/run 2", "2024.1", "..x", "ü"])
+    def test_names_and_paths_below_are_accepted(self, name, tmp_path):
+        option_files.check_names(self.options(name=name), tmp_path)
+        option_files.check_names(self.options(datasets={"val": {"name": name}}), tmp_path)
+
+    @pytest.mark.parametrize("name", ["..", "../run", "a/../../b", "/etc/run", "", ".", "C:/run", "..\\run", "a\0b"])
+    def test_names_that_lead_out_of_their_folder_are_refused(self, name, tmp_path):
+        with pytest.raises(ValueError, match=r"^name must be a name, or a path below its folder, got"):
+            option_files.check_names(self.options(name=name), tmp_path)
+        with pytest.raises(ValueError, match=r"^datasets.val.name must be a name"):
+            option_files.check_names(self.options(datasets={"val": {"name": name}}), tmp_path)
+
+    @pytest.mark.parametrize("suffix", ["/../x", "a/b", ".."])
+    def test_a_suffix_is_part_of_a_file_name(self, suffix, tmp_path):
+        with pytest.raises(ValueError, match=r"^val.suffix must be a part of a file name"):
+            option_files.check_names(self.options(val={"suffix": suffix}), tmp_path)
+
+    def test_folders_to_write_to_lie_in_the_root_and_files_to_read_anywhere(self, tmp_path):
+        read = {"pretrain_network_g": "/models/a.pth", "resume_state": "/b.state", "param_key_g": "params", "log": None}
+        option_files.check_names(self.options(path={**read, "models": str(tmp_path / "experiments" / "run")}), tmp_path)
+        for folder in ("/etc/models", str(tmp_path / ".." / "models"), f"{tmp_path}x"):
+            with pytest.raises(ValueError, match=r"^path.models must be a folder in"):
+                option_files.check_names(self.options(path={"models": folder}), tmp_path)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -37,17 +40,58 @@ def test_the_newest_state_is_taken_with_its_weights(opt):
     assert opt["path"]["resume_state"].endswith("10.state")
 
 
-@pytest.mark.parametrize("damage", ["cut state", "cut weights", "no weights"])
-def test_an_incomplete_newest_state_gives_way_with_a_warning(opt, tmp_path, damage):
-    root = tmp_path / "experiments/run"
-    path = root / ("training_states/10.state" if damage == "cut state" else "models/net_g_10.pth")
-    if damage == "no weights":
-        path.unlink()
+@pytest.mark.parametrize("file", ["training_states/10.state", "models/net_g_10.pth"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "garbage", "missing"])
+def test_an_incomplete_newest_state_gives_way_with_a_warning(opt, tmp_path, file, damage):
+    path = tmp_path / "experiments/run" / file
+    whole = path.read_bytes()
+    contents = {
+        "cut": whole[:-20],
+        "empty": b"",
+        "zeros": bytes(len(whole)),
+        "garbage": random.Random(0).randbytes(len(whole)),
+    }
+    if damage != "missing":
+        path.write_bytes(contents[damage])
     else:
-        path.write_bytes(path.read_bytes()[:-20])
+        path.unlink()
+        if file.endswith(".state"):
+            assert load_resume_state(opt)["iter"] == 5
+            return
     with pytest.warns(UserWarning, match="cannot resume from .*10.state: .*; taking an older state"):
         assert load_resume_state(opt)["iter"] == 5
     assert opt["path"]["pretrain_network_g"].endswith("net_g_5.pth")
+
+
+def test_a_state_without_its_moving_average_gives_way(opt, tmp_path):
+    folder = tmp_path / "experiments/run/training_states"
+    for iteration in (5, 10):
+        state = {**checkpoints.read_state(folder / f"{iteration}.state"), "averaged": True}
+        checkpoints.write_state(state, folder / f"{iteration}.state")
+    weights = {"params": {"w": torch.zeros(1)}, "params_ema": {"w": torch.zeros(1)}}
+    checkpoints.write_weights(weights, tmp_path / "experiments/run/models", "net_g_5", "pth")
+    with pytest.warns(UserWarning, match=r"net_g_10.pth lacks the moving average.*taking an older state"):
+        assert load_resume_state(opt)["iter"] == 5
+
+
+@pytest.mark.parametrize("chosen", [None, 5])
+def test_other_processes_take_the_state_that_the_first_one_chose(opt, monkeypatch, chosen):
+    path = None if chosen is None else Path(opt["path"]["training_states"]) / f"{chosen}.state"
+
+    def receive(objects, src):
+        assert (objects, src) == ([None], 0)
+        objects[0] = path
+
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", receive)
+    state = load_resume_state({**opt, "dist": True, "rank": 1})
+    assert (None if state is None else state["iter"]) == chosen
+
+
+def test_the_first_process_tells_the_others_what_it_chose(opt, monkeypatch):
+    told = []
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", lambda objects, src: told.extend(objects))
+    assert load_resume_state({**opt, "dist": True})["iter"] == 10
+    assert told == [Path(opt["path"]["training_states"]) / "10.state"]
 
 
 def test_states_none_of_which_is_complete_are_an_error_not_a_fresh_start(opt, tmp_path):

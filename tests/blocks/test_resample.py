@@ -25,3 +25,5 @@ class TestResample:
     def test_odd_width_is_refused(self, module: type[torch.nn.Module]) -> None:
         with pytest.raises(ValueError, match="dim must be even, got 5"):
             module(5)
+        with pytest.raises(ValueError, match="dim must be >= 1, got 0"):
+            module(0)

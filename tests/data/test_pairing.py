@@ -40,7 +40,18 @@ class TestPairingRule:
         assert pairing_rule(rule)(stem)[0] == likeliest
 
     @pytest.mark.parametrize(
-        "name", ["same name", "{stem}/x", "../{stem}", "{name}_gt", "{stem}{0}", "{stem", "a\\{stem}"]
+        "name",
+        [
+            "same name",
+            "{stem}/x",
+            "../{stem}",
+            "{name}_gt",
+            "{stem}{0}",
+            "{stem",
+            "a\\{stem}",
+            "{stem:>9999999999}",
+            "{stem!r}",
+        ],
     )
     def test_other_names_and_templates_with_folders_are_refused(self, name: str) -> None:
         with pytest.raises(ValueError, match="pairing must be one of"):

@@ -122,14 +122,43 @@ class TestReadImage:
             read_image(path)
 
     @pytest.mark.parametrize("factor", [1.5, 3])
-    @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
     def test_more_pixels_than_pillow_allows_is_an_error_that_names_the_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
     ) -> None:
         Image.new("RGB", (100, 30)).save(tmp_path / "bomb.png")
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(3000 / factor))
-        with pytest.raises(RuntimeError, match=r"bomb\.png.*decompression bomb"):
+        with pytest.raises(RuntimeError, match=r"bomb\.png': 100 x 30 pixels are more than .*decompression bombs"):
             read_image(tmp_path / "bomb.png")
+        assert read_image(tmp_path / "bomb.png", max_pixels=3000).shape == (3, 30, 100)
+        assert int(3000 / factor) == Image.MAX_IMAGE_PIXELS, "Pillow's limit must be back"
+
+    @pytest.mark.parametrize("bits", [8, 16])
+    def test_the_limit_is_an_argument(self, tmp_path: Path, bits: int) -> None:
+        path = tmp_path / "a.ppm"
+        path.write_bytes(b"P6 4 3 %d " % (2**bits - 1) + bytes(4 * 3 * 3 * bits // 8))
+        assert read_image(path, max_pixels=12).shape == (3, 3, 4)
+        with pytest.raises(RuntimeError, match=r"4 x 3 pixels are more than 11, .* raise max_pixels"):
+            read_image(path, max_pixels=11)
+        for limit, error in ((0, ValueError), (2.5, TypeError)):
+            with pytest.raises(error, match="max_pixels must be"):
+                read_image(path, max_pixels=limit)  # type: ignore[arg-type]
+
+    def test_a_bomb_is_refused_before_it_fills_the_memory(self, tmp_path: Path) -> None:
+        side = 60000  # 3.6 thousand million pixels in the header, none in the file
+        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
+        packed = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+        (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+        with pytest.raises(RuntimeError, match=r"bomb\.png': 60000 x 60000 pixels are more than 89478485"):
+            read_image(tmp_path / "bomb.png")
+
+    def test_kinds_whose_decoder_would_start_a_program_are_no_images(self, tmp_path: Path) -> None:
+        Image.new("RGB", (4, 4)).save(tmp_path / "script.eps")
+        (tmp_path / "script.eps").rename(tmp_path / "script.png")
+        with Image.open(tmp_path / "script.png") as image:
+            assert image.format == "EPS"
+        with pytest.raises(RuntimeError, match=r"cannot read '.*script\.png': not an image"):
+            read_image(tmp_path / "script.png")
 
     def test_32_bit_pixels_are_refused_because_their_range_is_unknown(self, tmp_path: Path) -> None:
         Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "a.tif")

@@ -38,7 +38,8 @@ class TestTask:
             Task("a", **arguments)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(
-        ("repeat", "error"), [(0, ValueError), (-1, ValueError), ("3", TypeError), (True, TypeError)]
+        ("repeat", "error"),
+        [(0, ValueError), (-1, ValueError), ("3", TypeError), (True, TypeError), (1e300, ValueError)],
     )
     def test_bad_repeat_is_named(self, repeat: object, error: type[Exception]) -> None:
         with pytest.raises(error, match="repeat of task 'a' must be"):
@@ -99,7 +100,7 @@ class TestListSamples:
         assert task.list_samples()[0].gt == tmp_path / "gt/s1/1.png"
 
     @pytest.mark.parametrize(
-        "entry", ["../secret.png", "a/../../secret.png", "/etc/x.png", "C:\\x.png", "a\\..\\..\\x.png"]
+        "entry", ["../secret.png", "a/../../secret.png", "/etc/x.png", "C:\\x.png", "a\\..\\..\\x.png", "...png"]
     )
     def test_a_list_cannot_lead_out_of_its_folder(self, tmp_path: Path, entry: str) -> None:
         touch(tmp_path, "gt/a.png", "secret.png")

@@ -102,8 +102,8 @@ class TestForward:
         summary = torch.cat([x.mean((2, 3)), prompt.mean((2, 3))], dim=1)
         low = module.spectral_gate(low, module.gain_predictor(summary).view(2, 4, -1))
         high = module.high_depthwise(high) * torch.sigmoid(module.high_gate(prompt))
-        query, low_value = module.low_query_value(low).view(2, 2, 4, 2, 30).unbind(1)
-        key, high_value = module.high_key_value(high).view(2, 2, 4, 2, 30).unbind(1)
+        query, low_value = module.low_query_value(low.flatten(2).mT).mT.reshape(2, 2, 4, 2, 30).unbind(1)
+        key, high_value = module.high_key_value(high.flatten(2).mT).mT.reshape(2, 2, 4, 2, 30).unbind(1)
         scores = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).mT * module.temperature
         new_low = low + (scores.softmax(-1) @ high_value).reshape(low.shape)
         new_high = high + (scores.mT.softmax(-1) @ low_value).reshape(high.shape)
@@ -141,14 +141,24 @@ class TestForward:
         assert float((first - second).abs().max()) > 1e-2
 
     @torch.no_grad()
-    @pytest.mark.parametrize(
-        "branch", ["spectral_gate", "high_depthwise", "high_gate", "low_query_value", "high_key_value"]
-    )
+    @pytest.mark.parametrize("branch", ["spectral_gate", "high_depthwise", "high_gate"])
     def test_every_branch_is_live(self, branch: str) -> None:
         module = DAFMM(8, layer_scale=1.0).double()
         x, prompt = torch.randn(2, 2, 8, 8, 8, dtype=torch.float64)
         before = module(x, prompt)
         getattr(module, branch).register_forward_hook(lambda _m, _i, y: torch.randn_like(y) * y.std())
+        assert float((module(x, prompt) - before).norm() / before.norm()) > 1e-3
+
+    @torch.no_grad()
+    @pytest.mark.parametrize(
+        ("branch", "part"), [(b, p) for b in ("low_query_value", "high_key_value") for p in (0, 1)]
+    )
+    def test_the_exchange_between_the_bands_is_live(self, branch: str, part: int) -> None:
+        module = DAFMM(8, layer_scale=1.0).double()
+        module.temperature.fill_(5)
+        x, prompt = torch.randn(2, 2, 8, 8, 8, dtype=torch.float64)
+        before = module(x, prompt)
+        getattr(module, branch).weight.chunk(2)[part].normal_()
         assert float((module(x, prompt) - before).norm() / before.norm()) > 1e-3
 
 
@@ -160,8 +170,10 @@ class TestBadArguments:
             DAFMM(10, num_heads=4)
         with pytest.raises(ValueError, match="prompt_dim must be >= 1, got 0"):
             DAFMM(8, 0)
-        for kernel_size in (4, -1, 0):
-            with pytest.raises(ValueError, match=f"kernel_size must be odd, got {kernel_size}"):
+        with pytest.raises(ValueError, match="kernel_size must be odd, got 4"):
+            DAFMM(8, kernel_size=4)
+        for kernel_size in (-1, 0):
+            with pytest.raises(ValueError, match=f"kernel_size must be >= 1, got {kernel_size}"):
                 DAFMM(8, kernel_size=kernel_size)
 
     def test_inputs_are_named(self) -> None:

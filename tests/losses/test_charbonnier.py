@@ -61,8 +61,15 @@ class TestCharbonnierLoss:
         assert repr(CharbonnierLoss(eps=0.5)) == "CharbonnierLoss(eps=0.5)"
 
     def test_bad_arguments_are_named(self) -> None:
-        with pytest.raises(ValueError, match="eps must be > 0, got 0"):
+        with pytest.raises(ValueError, match="eps must be finite and > 0, got 0"):
             CharbonnierLoss(eps=0)
+        for eps in (float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="eps must be finite and > 0"):
+                CharbonnierLoss(eps=eps)
+        with pytest.raises(TypeError, match="eps must be a number, got '1'"):
+            CharbonnierLoss(eps="1")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="pred and target must not be empty"):
+            CharbonnierLoss()(torch.zeros(0, 3, 4, 4), torch.zeros(0, 3, 4, 4))
         loss, x = CharbonnierLoss(), torch.rand(1, 3, 4, 4)
         with pytest.raises(ValueError, match="pred and target must have the same shape"):
             loss(x, x[:, :1])

@@ -110,7 +110,7 @@ class TestEdgeLoss:
         assert repr(EdgeLoss(eps=0.5)) == "EdgeLoss(eps=0.5)"
 
     def test_bad_arguments_are_named(self) -> None:
-        with pytest.raises(ValueError, match="eps must be > 0, got -1"):
+        with pytest.raises(ValueError, match="eps must be finite and > 0, got -1"):
             EdgeLoss(eps=-1)
         loss, x = EdgeLoss(), torch.rand(1, 3, 6, 6)
         with pytest.raises(ValueError, match=r"pred must have shape \(B, C, H, W\), got \(3, 6, 6\)"):

@@ -48,9 +48,9 @@ class TestL1MSSSIMLoss:
             optimizer.step()
         assert float(value.detach()) < 0.2 * start
 
-    @pytest.mark.parametrize("weight", [-0.1, math.nan])
+    @pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf])
     def test_a_bad_weight_is_named(self, weight: float) -> None:
-        with pytest.raises(ValueError, match=f"ms_ssim_weight must be >= 0, got {weight}"):
+        with pytest.raises(ValueError, match=f"ms_ssim_weight must be finite and >= 0, got {weight}"):
             L1MSSSIMLoss(ms_ssim_weight=weight)
 
     def test_unequal_shapes_are_refused(self) -> None:

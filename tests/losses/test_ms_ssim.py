@@ -136,6 +136,8 @@ def test_runs_in_float32_under_autocast() -> None:
 
 def test_bad_arguments_are_named() -> None:
     x = torch.rand(1, 3, 16, 16)
+    with pytest.raises(ValueError, match="pred must hold at least one image, got shape"):
+        ms_ssim(torch.zeros(0, 3, 16, 16), torch.zeros(0, 3, 16, 16))
     with pytest.raises(ValueError, match="pred and target must have one shape"):
         ms_ssim(x, x[..., 1:])
     with pytest.raises(ValueError, match="target must have shape"):

@@ -37,6 +37,12 @@ class TestLoadBalance:
         single = routing_of(clusters, one_hot([0] * experts, experts))
         torch.testing.assert_close(load_balance_loss(single), torch.tensor(experts - 1.0))
 
+    def test_sharing_it_without_other_processes_changes_nothing(self) -> None:
+        routings = [random_routing(experts=experts) for experts in (3, 5)]
+        assert torch.equal(load_balance_loss(routings, all_reduce=True), load_balance_loss(routings))
+        information = cluster_information_loss(routings, all_reduce=True)
+        assert torch.equal(information, cluster_information_loss(routings))
+
     def test_descending_it_balances_the_experts(self) -> None:
         router, x = PCGRM(6, 4, 4, 2, 8), torch.randn(16, 6, 3, 3)
         optimizer = torch.optim.Adam(router.parameters(), 0.05)
@@ -129,6 +135,8 @@ class TestSequences:
     def test_nothing_is_refused(self, loss: type) -> None:
         with pytest.raises(ValueError, match="routings must hold at least one Routing, got none"):
             loss(())
+        with pytest.raises(ValueError, match="routings must hold at least one image"):
+            loss(random_routing(batch=0))
 
     def test_trains_the_router(self, loss: type) -> None:
         router = PCGRM(6, 4, 4, 2, 8)

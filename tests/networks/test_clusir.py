@@ -102,8 +102,8 @@ class TestBudgets:
     def test_overrides_reach_the_network(self) -> None:
         with torch.device("meta"):
             net = cm.clusir_tiny(in_channels=1, num_experts=6, top_k=3)
-        assert net.head.in_channels == 1
-        assert net.encoder[0].moe.router.top_k == 3
+        assert net.stages[0].head.in_channels == 1
+        assert net.stages[0].encoder[0].moe.router.top_k == 3
 
 
 class TestPrecision:
@@ -144,7 +144,7 @@ class TestRouting:
         routings = net.route(x)
         for ours, whole in zip(routings, used, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(ours, whole))
-        for stage in net.encoder:
+        for stage in net.stages[0].encoder:
             stage.moe.router.register_forward_hook(lambda *_: pytest.fail("a router ran"))
         again, passed_on = net(x, routings=routings, return_routing=True)
         assert torch.equal(again, y)
@@ -170,7 +170,7 @@ class TestRouting:
     def test_routings_that_do_not_fit_are_named(self) -> None:
         net, other = smallest_clusir(), smallest_clusir(num_experts=4)
         x = torch.rand(3, 3, 16, 16)
-        with pytest.raises(ValueError, match="routings must hold one Routing for each of 4 stages, got 3"):
+        with pytest.raises(ValueError, match="routings must hold 4, one for each encoder level, got 3"):
             net(x, routings=net.route(x)[:3])
         with pytest.raises(ValueError, match="routing must belong to 1 or to 3 images, got 2"):
             net(x, routings=net.route(x[:2]))
@@ -214,8 +214,8 @@ def modules_of(net: ClusIR, kind: type[nn.Module], attribute: str) -> list[nn.Mo
 # branch -> (modules whose outputs are replaced, how, least relative change of the correction ``net(x) - x``)
 BRANCHES: dict[str, tuple[Callable[[ClusIR], list[nn.Module]], Callable[..., Any], float]] = {
     "cluster posterior": (lambda net: modules_of(net, ClusterMoE, "router"), noisy_posterior, 1e-3),
-    "fused prompt": (lambda net: list(net.prompt_fusions), replace_by_noise, 2e-4),
-    "prompt map": (lambda net: list(net.prompt_blocks), replace_by_noise, 1e-3),
+    "fused prompt": (lambda net: list(net.stages[0].prompt_fusions), replace_by_noise, 2e-4),
+    "prompt map": (lambda net: list(net.stages[0].prompt_blocks), replace_by_noise, 1e-3),
     "LL attention": (lambda net: modules_of(net, cm.WTB, "attention"), replace_by_noise, 1e-2),
     "detail bands": (lambda net: modules_of(net, cm.WTB, "detail_depthwise"), replace_by_noise, 1e-2),
     "low band": (lambda net: modules_of(net, cm.DAFMM, "spectral_gate"), replace_by_noise, 1e-2),
@@ -320,7 +320,7 @@ class TestTraining:
     def test_checkpointing_recomputes(self) -> None:
         net = smallest_clusir()
         calls = []
-        net.refinement[0].register_forward_pre_hook(lambda *_: calls.append(1))
+        net.stages[0].refinement[0].register_forward_pre_hook(lambda *_: calls.append(1))
         net.set_grad_checkpointing()
         net(torch.rand(1, 3, 16, 16)).sum().backward()
         assert len(calls) == 2

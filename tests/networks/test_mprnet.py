@@ -346,6 +346,8 @@ class TestConvertStateDict:
         [
             (lambda _: [1, 2], TypeError, "must be a mapping of names to tensors, got list"),
             (lambda _: {"state_dict": 3}, TypeError, "must be a mapping of names to tensors, got int"),
+            (lambda state: {**state, 3: torch.zeros(1)}, ValueError, r"must hold tensors by name only, got .*'3'"),
+            (lambda state: {**state, "epoch": 7}, ValueError, r"must hold tensors by name only, got .*'epoch'"),
             (lambda _: {"conv.weight": torch.zeros(1)}, ValueError, r"must hold MPRNet weights, got .*conv.weight"),
             (
                 lambda state: {**state, "stage1_decoder.skip_attn1.body.1.weight": torch.tensor([0.5])},

@@ -20,7 +20,8 @@ class TestWTB:
         low = low + block.feed_forward(block.norm2(low))
         gates = block.detail_gate(low).chunk(3, dim=1)
         kernels, biases = (p.chunk(3) for p in (block.detail_depthwise.weight, block.detail_depthwise.bias))
-        mixes, shifts = (p.chunk(4) for p in (block.project_out.weight, block.project_out.bias))
+        mixes = (block.low_project.weight, *block.detail_project.weight.chunk(3))
+        shifts = (block.low_project.bias, *block.detail_project.bias.chunk(3))
         gated = [
             F.conv2d(details[:, :, band], kernels[band], biases[band], padding=1, groups=4) * gates[band]
             for band in range(3)
@@ -47,7 +48,7 @@ class TestWTB:
     def test_a_residual_runs_past_everything(self) -> None:
         block = WTB(4, 2)
         for name, parameter in block.named_parameters():
-            if "project_out" in name:
+            if "_project." in name:
                 parameter.zero_()
         x = torch.randn(2, 4, 7, 8)
         assert torch.equal(block(x), x)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["Degradation", "Range", "bounds", "draw", "normalize_range", "uniform"]
+__all__ = ["Degradation", "Range", "bounds", "check_number", "draw", "normalize_range", "uniform"]
 
 Range: TypeAlias = float | Sequence[float]
 """A number, or a pair (low, high) from which one value is drawn uniformly for each image."""
@@ -52,7 +52,8 @@ class Degradation(ABC):
             raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
         if generator.device.type != image.device.type:
             raise ValueError(f"generator must be on the image's device {image.device}, got one on {generator.device}")
-        work = image.to(torch.promote_types(image.dtype, torch.float32))
+        # The last bits of some functions depend on the layout.
+        work = image.to(torch.promote_types(image.dtype, torch.float32)).contiguous()
         return self._apply(work, generator).to(image.dtype)
 
     @abstractmethod
@@ -76,6 +77,20 @@ def normalize_range(instance: Degradation, name: str, low: float, high: float = 
         raise ValueError(accepted)
     if isinstance(value, Sequence):
         object.__setattr__(instance, name, pair)
+
+
+def check_number(instance: Degradation, name: str, low: float, high: float = math.inf) -> None:
+    """Check the setting ``name`` of an instance, which may be no pair.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is outside ``[low, high]`` or not finite.
+    """
+    value = getattr(instance, name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"{name} must be a number within [{low:g}, {high:g}], got {value!r}")
 
 
 def bounds(value: Range) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_choice
-from ._base import Degradation, Range, bounds, draw, normalize_range, uniform
+from ._base import Degradation, Range, bounds, check_number, draw, normalize_range, uniform
 from ._filter import blur
 
 __all__ = ["DefocusBlur", "MotionBlur"]
@@ -51,7 +51,7 @@ class MotionBlur(Degradation):
         check_choice("path", self.path, ("shake", "linear"))
         normalize_range(self, "length", 0, 200)
         normalize_range(self, "angle", -360, 360)
-        normalize_range(self, "gamma", 1, 4)
+        check_number(self, "gamma", 1, 4)
 
     @property
     def margin(self) -> int:
@@ -100,7 +100,7 @@ class DefocusBlur(Degradation):
     def __post_init__(self) -> None:
         """Check the settings."""
         normalize_range(self, "radius", 0, 30)
-        normalize_range(self, "gamma", 1, 4)
+        check_number(self, "gamma", 1, 4)
 
     @property
     def margin(self) -> int:

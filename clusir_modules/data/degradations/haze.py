@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..._checks import check_positive
-from ._base import Degradation, Range, draw, normalize_range, uniform
+from ._base import Degradation, Range, check_number, draw, normalize_range, uniform
 
 __all__ = ["Haze", "HazeMaps"]
 
@@ -59,7 +59,7 @@ class Haze(Degradation):
         """Check the settings."""
         normalize_range(self, "beta", 0, 20)
         normalize_range(self, "airlight", 0, 1)
-        normalize_range(self, "tint", 0, 1)
+        check_number(self, "tint", 0, 1)
         check_positive("scene_size", self.scene_size)
 
     def sample_maps(self, image: Tensor, generator: torch.Generator) -> HazeMaps:

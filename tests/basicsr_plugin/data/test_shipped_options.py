@@ -15,7 +15,10 @@ from clusir_modules.data import Task
 from clusir_modules.data.tasks import Sample
 
 TRAINING = ("clusir_base_3task", "clusir_base_5task", "clusir_base_cdd11", "clusir_small_5task")
-SHIPPED = (*TRAINING, *(f"{name}_test" for name in TRAINING))
+TESTS = tuple(f"{name}_test" for name in TRAINING)
+MPRNETS = ("mprnet_deraining", "mprnet_denoising", "mprnet_deblurring")
+PAIRS = ("mprnet_small_pairs", "clusir_two_stage_pairs")
+SHIPPED = (*TRAINING, *MPRNETS, *(f"{name}_test" for name in (*TRAINING, *MPRNETS)), *PAIRS)
 
 FILES = {
     "data/Train/Denoise": 5144,  # BSD400 and WED
@@ -70,10 +73,12 @@ class TestEveryFile:
             tasks = [Task.from_config(task) for task in data["tasks"]]
             assert len({task.name for task in tasks}) == len(tasks)
             if data["phase"] != "train":
-                assert data.get("center_crop") == (None if "cdd11" in name else 16)
+                assert data.get("center_crop") == (16 if name in (*TRAINING, *TESTS) and "cdd11" not in name else None)
                 assert "gt_size" not in data
         types = {metric["type"] for metric in options["val"]["metrics"].values()}
-        assert types == {"calculate_psnr_all_in_one", "calculate_ssim_all_in_one", "calculate_psnr"}
+        assert "calculate_psnr_all_in_one" in types
+        if name in (*TRAINING, *TESTS):
+            assert types == {"calculate_psnr_all_in_one", "calculate_ssim_all_in_one", "calculate_psnr"}
 
     def test_every_line_fits_and_every_number_is_a_number(self, name: str) -> None:
         text = find_option(name).read_text(encoding="utf-8")
@@ -120,3 +125,22 @@ class TestTrainingFiles:
         assert test["network_g"] == options["network_g"]
         weights = f"experiments/{name}/models/net_g_latest.{options['logger']['save_checkpoint_format']}"
         assert test["path"]["pretrain_network_g"] == weights
+
+
+@pytest.mark.parametrize("name", MPRNETS)
+class TestMPRNetFiles:
+    def test_the_settings_are_those_of_the_paper(self, name: str) -> None:
+        options = load(name)
+        train, data = options["train"], options["datasets"]["train"]
+        assert data["gt_size"] == 256
+        assert train["total_iter"] == 400_000
+        assert train["optim_g"]["type"] == "Adam"
+        assert (train["optim_g"]["lr"], train["scheduler"]["eta_min"]) == (2e-4, 1e-6)
+        assert train["pixel_opt"] == {"type": "CharbonnierLoss", "loss_weight": 1.0, "eps": 1e-6}
+        assert train["edge_opt"] == {"type": "EdgeLoss", "loss_weight": 0.05}
+        assert train["stage_weights"] == [1.0, 1.0, 1.0]
+
+    def test_its_test_file_has_the_same_network_and_reads_what_training_writes(self, name: str) -> None:
+        options, test = load(name), load(f"{name}_test")
+        assert options["network_g"] == test["network_g"] == {"type": name}
+        assert test["path"]["pretrain_network_g"] == f"experiments/{name}/models/net_g_latest.pth"

@@ -69,5 +69,5 @@ def test_blending_leaves_no_seam_between_tiles_that_disagree():
 
 @pytest.mark.parametrize("overlap", [-1, 10])
 def test_overlap_must_be_smaller_than_the_tile(overlap):
-    with pytest.raises(ValueError, match=rf"overlap must be in \[0, 10\), got {overlap}"):
+    with pytest.raises(ValueError, match=rf"overlap must be in \[0, tile=10\), got {overlap}"):
         run_tiled(upscale, torch.zeros(1, 1, 20, 20), tile=10, overlap=overlap)

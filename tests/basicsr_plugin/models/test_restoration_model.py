@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -166,7 +167,7 @@ def test_channels_last_reaches_the_convolutions_and_changes_no_result(options, b
 def test_grad_checkpointing_is_switched_on_in_the_network(options, build):
     options["network_g"] = {"type": "clusir_tiny"}
     options["train"]["grad_checkpointing"] = True
-    assert build(options).net_g.grad_checkpointing is True
+    assert all(stage.grad_checkpointing for stage in build(options).net_g.stages)
 
 
 def test_grad_checkpointing_of_a_network_that_has_none_is_refused(options, build):
@@ -264,22 +265,139 @@ def test_non_finite_pictures_are_named_and_leave_the_weights_alone(options, buil
     assert all(torch.equal(tensor, weights(model)[name]) for name, tensor in before.items())
 
 
-def test_non_finite_loss_is_named_and_leaves_the_weights_alone(options, build, make_batch):
-    model = build(options)
-    model.net_g.tail.register_forward_hook(lambda module, inputs, output: output / 0)
-    before = weights(model)
-    with pytest.raises(FloatingPointError, match=r"loss is not finite at iteration 4.*'0.png', '1.png'"):
+def state_of(model):
+    """All that a step changes."""
+    return deepcopy((weights(model), model.net_g_ema.state_dict(), model.optimizer_g.state_dict()["state"]))
+
+
+def is_equal(first, second):
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    pairs = [(first[key], second[key]) for key in first] if isinstance(first, dict) else zip(first, second, strict=True)
+    return all(is_equal(one, other) for one, other in pairs)
+
+
+class TestStepsThatAreLeftOut:
+    def break_loss(self, model):
+        return model.net_g.dropout.register_forward_hook(lambda module, inputs, output: output / 0)
+
+    def break_gradient(self, model):
+        return model.net_g.tail.weight.register_hook(lambda gradient: gradient / 0)
+
+    @pytest.mark.parametrize("amp", [None, "bf16", "fp16"])
+    def test_a_bad_loss_is_named_with_its_place_and_changes_nothing(self, options, build, make_batch, messages, amp):
+        options["train"]["amp"] = amp
+        model = build(options)
+        step(model, make_batch(), 3)
+        before, calls = state_of(model), model.net_g.calls.item()
+        hook = self.break_loss(model)
         step(model, make_batch(), 4)
-    assert torch.equal(before["head.weight"], model.net_g.head.weight)
+        assert is_equal(before[1:], state_of(model)[1:])
+        assert is_equal({**before[0], "calls": model.net_g.calls}, weights(model))
+        assert model.net_g.calls == calls + 1, "looking for the place ran the buffers on"
+        (message,) = messages()
+        assert "the loss is not finite at iteration 4: {'l_pix': " in message
+        assert "for the images ['0.png', '1.png']; first module with a non-finite output: dropout (Dropout)" in message
+        assert "1 in a row, train.max_skipped_steps is 10" in message
+        hook.remove()
+        step(model, make_batch(), 5)
+        assert not torch.equal(before[0]["head.weight"], model.net_g.head.weight)
+        assert model.skipped.in_a_row == 0
 
-
-def test_non_finite_gradient_leaves_the_weights_alone(options, build, make_batch):
-    model = build(options)
-    model.net_g.tail.weight.register_hook(lambda gradient: gradient / 0)
-    before = weights(model)
-    with pytest.raises(FloatingPointError, match=r"gradient's norm is nan at iteration 1|norm is inf at iteration 1"):
+    def test_a_bad_gradient_is_named_with_its_parameter_and_changes_nothing(self, options, build, make_batch, messages):
+        model = build(options)
         step(model, make_batch(), 1)
-    assert torch.equal(before["tail.weight"], model.net_g.tail.weight)
+        before = state_of(model)
+        self.break_gradient(model)
+        step(model, make_batch(), 2)
+        after = state_of(model)
+        assert is_equal(before[1:], after[1:])
+        assert torch.equal(before[0]["tail.weight"], after[0]["tail.weight"])
+        assert len(messages()) == 1
+        assert "the gradient of tail.weight is not finite at iteration 2, though the loss is" in messages()[0]
+        assert "'0.png', '1.png'" in messages()[0]
+
+    @pytest.mark.parametrize("part", ["loss", "gradient"])
+    def test_one_too_many_in_a_row_ends_the_run(self, options, build, make_batch, part):
+        options["train"]["max_skipped_steps"] = 2
+        model = build(options)
+        for start in (1, 4):
+            hook = getattr(self, f"break_{part}")(model)
+            step(model, make_batch(), start)
+            step(model, make_batch(), start + 1)
+            if start == 1:
+                hook.remove()
+                step(model, make_batch(), 3)
+        before = weights(model)
+        with pytest.raises(FloatingPointError, match=r"3 steps in a row .*max_skipped_steps is 2: the run ends"):
+            step(model, make_batch(), 6)
+        assert torch.equal(before["head.weight"], model.net_g.head.weight)
+
+    @pytest.mark.parametrize("value", [-1, 1.5, "3"])
+    def test_a_number_that_is_none_is_refused(self, options, build, value):
+        options["train"]["max_skipped_steps"] = value
+        with pytest.raises(ValueError, match=r"train.max_skipped_steps must be a whole number of at least 0, got"):
+            build(options)
+
+    def test_a_bad_part_of_an_accumulated_step_leaves_out_the_whole_step(self, options, build, make_batch, messages):
+        options["train"]["accum_iter"] = 3
+        options["logger"]["save_checkpoint_freq"] = 9
+        model = build(options)
+        for iteration in (1, 2, 3):
+            step(model, make_batch(seed=iteration), iteration)
+        before = weights(model)["head.weight"]
+        for iteration in (4, 5, 6):
+            hook = self.break_loss(model) if iteration == 5 else None
+            step(model, make_batch(seed=iteration), iteration)
+            if hook is not None:
+                hook.remove()
+        assert torch.equal(before, model.net_g.head.weight)
+        assert len(messages()) == 1
+        for iteration in (7, 8, 9):
+            step(model, make_batch(seed=iteration), iteration)
+        assert not torch.equal(before, model.net_g.head.weight)
+
+    def test_infinite_gradients_of_a_scaled_loss_are_no_failure_until_the_scale_is_1(
+        self, options, build, make_batch, messages
+    ):
+        options["train"].update(amp="fp16", max_skipped_steps=1)
+        model = build(options)
+        self.break_gradient(model)
+        scale, iteration = model.grad_scaler.get_scale(), 0
+        while scale > 1:
+            iteration += 1
+            step(model, make_batch(), iteration)
+            assert model.grad_scaler.get_scale() == scale / 2
+            scale /= 2
+        assert iteration == 16
+        assert not messages()
+        step(model, make_batch(), iteration + 1)
+        assert "the gradient of tail.weight is not finite at iteration 17" in messages()[0]
+        with pytest.raises(FloatingPointError, match="2 steps in a row"):
+            step(model, make_batch(), iteration + 2)
+
+    def test_weights_that_are_not_finite_are_not_saved(self, options, build, make_batch, messages, tmp_path):
+        model = build(options)
+        model.save(0, 1)
+        with torch.no_grad():
+            model.net_g.head.weight[0, 0] = float("inf")
+        model.save(0, 2)
+        assert [path.name for path in (tmp_path / "training_states").iterdir()] == ["1.state"]
+        assert [path.name for path in (tmp_path / "models").iterdir()] == ["net_g_1.pth"]
+        assert "after iteration 2 head.weight holds NaN or infinite values: nothing is saved" in messages()[0]
+        with pytest.raises(FloatingPointError, match=r"at the end of training head.weight holds NaN"):
+            model.save(-1, -1)
+
+    def test_the_count_survives_resuming(self, options, build, make_batch):
+        model = build(options)
+        self.break_loss(model)
+        step(model, make_batch(), 1)
+        model.save(0, 1)
+        from basicsr_plugin.checkpoints import read_state
+
+        resumed = build(options)
+        resumed.resume_training(read_state(Path(model.opt["path"]["training_states"]) / "1.state"))
+        assert resumed.skipped.in_a_row == 1
 
 
 def test_randomness_of_an_iteration_depends_on_seed_iteration_and_nothing_before(options, build, make_batch):

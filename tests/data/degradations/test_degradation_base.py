@@ -7,7 +7,16 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
-from clusir_modules.data import TASK_DEGRADATIONS, Degradation, GaussianNoise, Haze, Mixture, MotionBlur, RainStreaks
+from clusir_modules.data import (
+    TASK_DEGRADATIONS,
+    DefocusBlur,
+    Degradation,
+    GaussianNoise,
+    Haze,
+    Mixture,
+    MotionBlur,
+    RainStreaks,
+)
 
 EVERY = {**TASK_DEGRADATIONS, "mixture": Mixture([TASK_DEGRADATIONS["low_light"], Haze(), RainStreaks()])}
 
@@ -37,6 +46,12 @@ class TestDegradation:
             assert result.dtype == torch.float32
             assert 0 <= result.min()
             assert result.max() <= 1
+
+    def test_the_layout_of_the_image_does_not_change_a_bit(self, degradation: Degradation) -> None:
+        for seed in range(20):
+            image = picture(3, 2 + seed, 3 + seed, seed)
+            other = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+            assert torch.equal(degradation(image, seeded(seed)), degradation(other, seeded(seed)))
 
     def test_one_generator_state_gives_one_picture_and_another_gives_another(self, degradation: Degradation) -> None:
         image = picture(3, 40, 40)
@@ -134,6 +149,14 @@ class TestRanges:
     def test_a_bad_range_is_named_with_what_was_given(self, value: object, error: type[Exception]) -> None:
         with pytest.raises(error, match=r"beta must be a number or .*pair.*got"):
             Haze(value)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("value", "error"), [((0.1, 0.2), TypeError), ("1", TypeError), (True, TypeError), (9.0, ValueError)]
+    )
+    def test_a_setting_that_is_one_number_may_be_no_range(self, value: object, error: type[Exception]) -> None:
+        for degradation, name in ((Haze, "tint"), (MotionBlur, "gamma"), (DefocusBlur, "gamma")):
+            with pytest.raises(error, match=f"{name} must be a number"):
+                degradation(**{name: value})  # type: ignore[arg-type]
 
     def test_draws_fill_the_range(self) -> None:
         lengths = [MotionBlur("linear", length=(5, 15), angle=0).sample_kernel(seeded(s)) for s in range(200)]

@@ -1,0 +1,1 @@
+"""Speed, memory and growth of cost beside peers: ``make bench``."""

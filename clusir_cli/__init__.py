@@ -1,0 +1,1 @@
+"""The ``clusir`` command: restore, inspect and degrade pictures, look into checkpoints and export them."""

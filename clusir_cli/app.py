@@ -1,0 +1,32 @@
+"""The command and its subcommands."""
+
+from __future__ import annotations
+
+import click
+
+from clusir_cli.degrade import degrade
+from clusir_cli.export import export
+from clusir_cli.info import info
+from clusir_cli.inspect import inspect
+from clusir_cli.restore import restore
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="clusir")
+def main() -> None:
+    """Restore pictures that suffer from noise, rain, haze, blur, low light or several of them.
+
+    \b
+    Examples:
+      clusir restore photo.jpg restored.jpg
+      clusir inspect photo.jpg
+      clusir degrade photo.png noisy.png --task noise
+      clusir info net_g_latest.pth
+      clusir export net_g_latest.pth --format onnx
+    """
+
+
+for _command in (restore, inspect, degrade, info, export):
+    main.add_command(_command)

@@ -1,0 +1,50 @@
+"""``clusir export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from clusir_cli.networks import load
+
+__all__ = ["export"]
+
+_SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True))
+@click.option("--format", "file_format", type=click.Choice(list(_SUFFIXES)), required=True, help="What to write.")
+@click.option("--output", "-o", type=click.Path(dir_okay=False), help="File. Default: beside CHECKPOINT, other suffix.")
+def export(checkpoint: str, file_format: str, output: str | None) -> None:
+    """Write a checkpoint in another format.
+
+    onnx and pt2 (torch.export) hold the network itself, for pictures of any size; safetensors holds weights and
+    configuration.
+
+    \b
+    Examples:
+      clusir export net_g_latest.pth --format onnx
+      clusir export net_g_latest.pth --format safetensors -o clusir_base.safetensors
+    """
+    target = Path(output) if output else Path(checkpoint).with_suffix(_SUFFIXES[file_format])
+    if target.resolve() == Path(checkpoint).resolve():
+        raise click.UsageError("the result would replace CHECKPOINT; give another --output")
+    if not target.absolute().parent.is_dir():
+        raise click.UsageError(f"there is no folder {target.parent}")
+    net = load(checkpoint)
+    try:
+        if file_format == "safetensors":
+            from clusir_modules.integrations.safetensors import save_network
+
+            save_network(net, target)
+        else:
+            from clusir_modules.export import export_onnx, export_pt2
+
+            (export_onnx if file_format == "onnx" else export_pt2)(net, target)
+    except ImportError as error:
+        raise click.ClickException(f"{error}; install it with: pip install 'clusir[export]'") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"wrote {target}")

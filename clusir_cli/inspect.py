@@ -1,0 +1,122 @@
+"""``clusir inspect``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clusir_cli.networks import device_option, find_device, load, weights_option
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from clusir_modules import Routing
+
+__all__ = ["inspect"]
+
+_SHOWN = 3
+_MAX_SIDE = 1024
+
+
+@click.command()
+@click.argument("image", type=click.Path(exists=True, dir_okay=False))
+@weights_option
+@device_option
+@click.option("--plot", type=click.Path(dir_okay=False), help="PNG to write. Default: NAME_routing.png, here.")
+def inspect(image: str, weights: str | None, device: str | None, plot: str | None) -> None:
+    """Show what the network recognizes in a picture: clusters and experts of each level, in print and as a PNG.
+
+    A side above 1024 pixels is cut to the middle 1024.
+
+    \b
+    Examples:
+      clusir inspect photo.jpg
+      clusir inspect photo.jpg --weights net_g_latest.pth --plot routing.png
+    """
+    place = find_device(device)
+    net: Any = load(weights).to(place)
+    if not hasattr(net, "route"):
+        raise click.ClickException(f"{type(net).__name__} has no routing to show")
+
+    import torch
+
+    from clusir_cli.pictures import read_picture
+
+    try:
+        pixels = read_picture(Path(image)).pixels
+    except (OSError, RuntimeError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    pixels = _middle(pixels)
+    with torch.no_grad():
+        routings = net.route(_to_tensor(pixels, net.in_channels).to(place))
+    for level, routing in enumerate(routings, start=1):
+        click.echo(_describe(level, routing))
+    target = Path(plot or f"{Path(image).stem}_routing.png")
+    _plot(pixels, routings, target)
+    click.echo(f"wrote {target}")
+
+
+def _middle(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    top, left = (max(side - _MAX_SIDE, 0) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + _MAX_SIDE, left : left + _MAX_SIDE]
+
+
+def _to_tensor(pixels: npt.NDArray[Any], channels: int) -> Tensor:
+    """``(1, channels, H, W)`` in [0, 1]; gray is repeated."""
+    import numpy as np
+    import torch
+
+    image = torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max)
+    image = image.permute(2, 0, 1) if image.dim() == 3 else image.unsqueeze(0)
+    return (image.expand(channels, -1, -1) if image.shape[0] == 1 else image).unsqueeze(0)
+
+
+def _describe(level: int, routing: Routing) -> str:
+    """Most probable clusters and the experts that run, a line each."""
+    clusters = routing.cluster_probs[0]
+    order = clusters.argsort(descending=True)[:_SHOWN].tolist()
+    recognized = ", ".join(f"{number} ({clusters[number]:.0%})" for number in order)
+    chosen = zip(routing.topk_indices[0].tolist(), routing.topk_weights[0].tolist(), strict=True)
+    used = ", ".join(f"{number} ({weight:.0%})" for number, weight in chosen)
+    return f"level {level}: clusters {recognized} of {len(clusters)}; experts {used} of {routing.expert_probs.shape[1]}"
+
+
+def _plot(pixels: npt.NDArray[Any], routings: Sequence[Routing], target: Path) -> None:
+    """Picture, and for each level the posterior of the clusters and the experts, those that run in color."""
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise click.ClickException("the plot needs matplotlib: pip install 'clusir[cli]'") from error
+
+    from clusir_cli.pictures import to_eight_bits
+    from clusir_modules._atomic import written_whole
+
+    count = len(routings)
+    figure = Figure(figsize=(3.2 + 2.6 * count, 4.2), layout="constrained")
+    grid = figure.add_gridspec(2, count + 1, width_ratios=[1.3] + [1] * count)
+    picture = figure.add_subplot(grid[:, 0])
+    picture.imshow(to_eight_bits(pixels), cmap="gray")
+    picture.set_axis_off()
+    for column, routing in enumerate(routings, start=1):
+        clusters, experts = (values[0].tolist() for values in (routing.cluster_probs, routing.expert_probs))
+        chosen = set(routing.topk_indices[0].tolist())
+        for row, (name, values, active) in enumerate(
+            (("clusters", clusters, set(range(len(clusters)))), ("experts", experts, chosen))
+        ):
+            axes = figure.add_subplot(grid[row, column])
+            axes.bar(
+                range(len(values)),
+                values,
+                color=["tab:blue" if i in active else "lightgray" for i in range(len(values))],
+            )
+            axes.set_ylim(0, 1)
+            axes.set_title(f"level {column}: {name}", fontsize=9)
+            axes.tick_params(labelsize=7)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    with written_whole(target) as file:
+        figure.savefig(file, dpi=120, format="png")

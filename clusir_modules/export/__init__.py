@@ -1,0 +1,12 @@
+"""Networks as files that run without this package: ``torch.export`` and ONNX.
+
+Needs the extra ``export``: ``pip install clusir[export]``.
+"""
+
+from __future__ import annotations
+
+from .onnx import export_onnx
+from .program import export_program
+from .pt2 import export_pt2
+
+__all__ = ["export_onnx", "export_program", "export_pt2"]

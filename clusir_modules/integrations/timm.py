@@ -1,0 +1,114 @@
+"""ClusIR in timm's registry: importing this module registers ``clusir_tiny``, ``clusir_small`` and ``clusir_base``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from timm.models import FeatureInfo, is_model, register_model
+from torch import Tensor, nn
+
+from ..blocks.padding import pad_to_multiple
+from ..networks import clusir as _networks
+from ..networks.clusir import ClusIR
+from ..networks.clusir_stage import NUM_LEVELS
+
+__all__ = ["ClusIRFeatures", "clusir_base", "clusir_small", "clusir_tiny", "register"]
+
+
+class ClusIRFeatures(nn.Module):
+    """Feature pyramid of ClusIR's encoder, as timm's ``features_only`` networks give it.
+
+    The parameters are those of the network's first stage without the decoder, under the same names.
+
+    Args:
+        net: the network whose encoder is taken; it loses its decoder.
+        out_indices: levels to give, from 0, full resolution, to 3; negative ones count from the end.
+
+    Shape:
+        ``(B, in_channels, H, W)`` in [0, 1] to a list of ``(B, dim 2**l, ceil(H / 16) 16 / 2**l, ...)``, channels last.
+
+    Attributes:
+        feature_info: channels, reduction and module of each level, for timm's decoders.
+
+    Raises:
+        ValueError: a level that does not exist.
+    """
+
+    def __init__(self, net: ClusIR, out_indices: Sequence[int] = (0, 1, 2, 3)) -> None:
+        super().__init__()
+        levels = [level + NUM_LEVELS if level < 0 else level for level in out_indices]
+        if not levels or not all(0 <= level < NUM_LEVELS for level in levels):
+            raise ValueError(f"out_indices must be in [{-NUM_LEVELS}, {NUM_LEVELS - 1}], got {tuple(out_indices)}")
+        stage: Any = net.stages[0]
+        for unused in ("prompt_fusions", "prompt_blocks", "decoder", "refinement"):
+            setattr(stage, unused, nn.ModuleList())
+        self.stages = nn.ModuleList([stage])
+        self.out_indices = tuple(levels)
+        self.size_multiple = net.size_multiple
+        info = [
+            {"num_chs": net.config["dim"] * 2**level, "reduction": 2**level, "module": f"stages.0.encoder.{level}"}
+            for level in range(NUM_LEVELS)
+        ]
+        self.feature_info = FeatureInfo(info, self.out_indices)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the activations of each block in the backward pass instead of keeping them."""
+        stage: Any = self.stages[0]
+        stage.grad_checkpointing = enable
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        stage: Any = self.stages[0]
+        image = pad_to_multiple(x, self.size_multiple).contiguous(memory_format=torch.channels_last)
+        encoded, _ = stage.encode(image)
+        return [encoded[level] for level in self.out_indices]
+
+
+def clusir_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """:func:`clusir_modules.clusir_tiny` with timm's arguments, see :func:`register`."""
+    return _create(_networks.clusir_tiny, pretrained, **kwargs)
+
+
+def clusir_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """:func:`clusir_modules.clusir_small` with timm's arguments, see :func:`register`."""
+    return _create(_networks.clusir_small, pretrained, **kwargs)
+
+
+def clusir_base(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """:func:`clusir_modules.clusir_base` with timm's arguments, see :func:`register`."""
+    return _create(_networks.clusir_base, pretrained, **kwargs)
+
+
+def _create(
+    size: Callable[..., ClusIR],
+    pretrained: bool,
+    *,
+    pretrained_cfg: Any = None,
+    pretrained_cfg_overlay: Any = None,
+    cache_dir: Any = None,
+    features_only: bool = False,
+    out_indices: Sequence[int] = (0, 1, 2, 3),
+    in_chans: int = 3,
+    **settings: Any,
+) -> nn.Module:
+    # timm hands the three on to every network: they say where to download weights, which come with this package.
+    del pretrained_cfg, pretrained_cfg_overlay, cache_dir
+    if pretrained:
+        settings["pretrained"] = True
+    net = size(in_channels=in_chans, **settings)
+    return ClusIRFeatures(net, out_indices) if features_only else net
+
+
+def register() -> None:
+    """Make ``timm.create_model("clusir_base")`` work; calling it again does nothing.
+
+    Arguments of ``create_model``: ``in_chans``, ``features_only`` and ``out_indices`` as for timm's own networks
+    (:class:`ClusIRFeatures`), and those of :class:`ClusIR`. Without ``features_only`` the network restores images.
+    """
+    for function in (clusir_tiny, clusir_small, clusir_base):
+        if not is_model(function.__name__):
+            register_model(function)
+
+
+register()

@@ -1,0 +1,51 @@
+"""Configuration of the documentation; `make docs` builds it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+sys.path[:0] = [str(_HERE.parent), str(_HERE / "_ext")]
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import clusir_modules  # noqa: E402 - after the path
+
+project = "clusir"
+author = "The clusir authors"
+project_copyright = author
+version = release = clusir_modules.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "mathml",
+    "generated",
+]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build", "_generated", "assets", "recipes/*.py"]
+templates_path = ["_templates"]
+
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "signature"
+autodoc_inherit_docstrings = False  # nn.Module's text on forward says nothing about ours
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # fields of a NamedTuple are members already
+napoleon_custom_sections = ["Shape", "Reference"]
+
+html_theme = "furo"
+html_title = f"clusir {release}"
+html_static_path = ["_static"]
+html_css_files = ["clusir.css"]
+html_show_sourcelink = False
+pygments_style = "friendly"
+pygments_dark_style = "monokai"

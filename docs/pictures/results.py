@@ -1,0 +1,33 @@
+"""Pages of measured figures, put together from the files that the measuring programs wrote."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[2] / "benchmarks" / "results"
+_MISSING = "No file in `benchmarks/results` yet: `{command}` writes it.\n"
+
+
+def _section(table: Path, folder: Path) -> str:
+    """A table, and the picture of the same name if there is one."""
+    text = f"## `{table.stem}`\n\n{table.read_text(encoding='utf-8').strip()}\n"
+    text = text.replace("](", "](_generated/") if "](http" not in text else text
+    picture = table.with_suffix(".png")
+    if picture.is_file():
+        shutil.copy(picture, folder / picture.name)
+        text += f"\n![{table.stem}](/_generated/{picture.name})\n"
+    return text
+
+
+def _page(tables: list[Path], folder: Path, command: str) -> str:
+    return "\n".join(_section(table, folder) for table in tables) or _MISSING.format(command=command)
+
+
+def draw(folder: Path) -> None:
+    """Write ``benchmarks.md`` (speed and memory) and ``results.md`` (quality)."""
+    tables = sorted(SOURCE.glob("*.md")) if SOURCE.is_dir() else []
+    speed = [table for table in tables if table.stem.startswith(("cpu", "cuda"))]
+    quality = [table for table in tables if table not in speed]
+    (folder / "benchmarks.md").write_text(_page(speed, folder, "make bench"), encoding="utf-8")
+    (folder / "results.md").write_text(_page(quality, folder, "python -m benchmarks.quality"), encoding="utf-8")

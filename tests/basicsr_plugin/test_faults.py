@@ -1,0 +1,309 @@
+"""Whole runs that something happens to: faults of disks, files and workers, SIGTERM, SIGKILL."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import get_worker_info
+
+from basicsr_plugin import checkpoints
+from basicsr_plugin.models.restoration_model import RestorationModel
+from basicsr_plugin.training_run import TERMINATED
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def options(options, pictures, make_paired):
+    """20 iterations, a state every 5, a validation every 10."""
+    options["train"]["total_iter"] = 20
+    options["logger"]["save_checkpoint_freq"] = 5
+    options["datasets"]["val_1"] = make_paired("First", pictures)
+    options["datasets"]["val_2"] = make_paired("Second", pictures)
+    metric = {"type": "calculate_psnr", "crop_border": 0}
+    options["val"] = {"val_freq": 10, "save_img": False, "metrics": {"psnr": metric, "worst": dict(metric)}}
+    options["val"]["metrics"]["worst"]["better"] = "lower"
+    return options
+
+
+def state(root, iteration):
+    return checkpoints.read_state(root / f"experiments/run/training_states/{iteration}.state")
+
+
+def weights(root, label="latest"):
+    return torch.load(root / f"experiments/run/models/net_g_{label}.pth", weights_only=True)
+
+
+def assert_same(first, second):
+    assert type(first) is type(second)
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key, value in first.items():
+            assert_same(value, second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for one, other in zip(first, second, strict=True):
+            assert_same(one, other)
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    else:
+        assert first == second
+
+
+def assert_same_end(root, other):
+    assert_same(weights(root), weights(other))
+    assert_same(state(root, 20), state(other, 20))
+
+
+def call_at(monkeypatch, iteration, action):
+    """Do something before an iteration's step."""
+    step = RestorationModel.optimize_parameters
+
+    def optimize_parameters(self, current_iter):
+        if current_iter == iteration:
+            action()
+        step(self, current_iter)
+
+    monkeypatch.setattr(RestorationModel, "optimize_parameters", optimize_parameters)
+
+
+class TestTermination:
+    def terminate(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def test_it_saves_the_running_iteration_and_the_resumed_run_ends_as_if_undisturbed(
+        self, train, options, tmp_path, monkeypatch, messages
+    ):
+        train(options, root=tmp_path / "undisturbed")
+        with monkeypatch.context() as patch:
+            call_at(patch, 7, self.terminate)
+            with pytest.raises(SystemExit) as ended:
+                train(options, root=tmp_path / "stopped")
+        assert ended.value.code == TERMINATED == 143
+        assert "SIGTERM: the run ends after iteration 7, and its state is saved" in messages("WARNING")[-1]
+        assert state(tmp_path / "stopped", 7)["iter"] == 7
+        resumed = train(options, "--auto_resume", root=tmp_path / "stopped")
+        assert len(resumed.losses) == 13
+        assert_same_end(tmp_path / "stopped", tmp_path / "undisturbed")
+
+    def test_it_interrupts_a_validation_which_is_made_up_for(self, train, options, tmp_path, monkeypatch):
+        options["val"]["val_freq"] = 8
+        train(options, root=tmp_path / "undisturbed")
+        test, calls = RestorationModel.test, []
+
+        def interrupted_test(self):
+            calls.append(self)
+            if len(calls) == 7:  # in the second data set
+                os.kill(os.getpid(), signal.SIGTERM)
+            test(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RestorationModel, "test", interrupted_test)
+            with pytest.raises(SystemExit):
+                train(options, root=tmp_path / "stopped")
+        assert len(calls) == 7
+        assert state(tmp_path / "stopped", 8)["validation_due"]
+        train(options, "--auto_resume", root=tmp_path / "stopped")
+        assert_same_end(tmp_path / "stopped", tmp_path / "undisturbed")
+
+    def test_it_waits_for_the_end_of_an_accumulated_step(self, train, options, tmp_path, monkeypatch):
+        options["train"]["accum_iter"] = 5
+        call_at(monkeypatch, 7, self.terminate)
+        with pytest.raises(SystemExit):
+            train(options)
+        assert sorted(path.name for path in (tmp_path / "experiments/run/training_states").iterdir()) == [
+            "10.state",
+            "5.state",
+        ]
+
+    def test_before_the_first_iteration_it_saves_nothing(self, train, options, tmp_path, monkeypatch):
+        setup = RestorationModel.setup_schedulers
+
+        def setup_schedulers(model):
+            setup(model)
+            self.terminate()
+
+        monkeypatch.setattr(RestorationModel, "setup_schedulers", setup_schedulers)
+        with pytest.raises(SystemExit):
+            train(options)
+        assert not list((tmp_path / "experiments/run/models").iterdir())
+
+    def test_a_second_one_acts_as_without_the_plugin(self, train, options, monkeypatch):
+        received = []
+        signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+        call_at(monkeypatch, 7, lambda: (self.terminate(), self.terminate()))
+        with pytest.raises(SystemExit):
+            train(options)
+        assert received == [signal.SIGTERM]
+
+
+def in_another_process(action):
+    """Class and text of the error that something ends with in a fork of this process."""
+
+    def report(connection):
+        try:
+            action()
+        except BaseException as error:
+            connection.send(f"{type(error).__name__}: {error}")
+        finally:
+            os._exit(0)
+
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=report, args=(sender,))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv() if receiver.poll(120) else "it is still running"
+    except EOFError:
+        return "no error"
+    finally:
+        process.kill()
+        process.join()
+
+
+class Killed(Exception):
+    """Stands in for the end of the process."""
+
+
+def test_a_kill_between_checkpoint_and_validation_loses_no_best_value(train, options, tmp_path, monkeypatch):
+    train(options, root=tmp_path / "undisturbed")
+
+    def kill(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RestorationModel, "nondist_validation", kill)
+        with pytest.raises(Killed):
+            train(options, root=tmp_path / "killed")
+    assert state(tmp_path / "killed", 10)["validation_due"]
+    train(options, "--auto_resume", root=tmp_path / "killed")
+    assert_same_end(tmp_path / "killed", tmp_path / "undisturbed")
+    best = state(tmp_path / "undisturbed", 20)["best_metric_results"]["Second"]
+    assert 10 in {record["iter"] for record in best.values()}, "nothing was to lose"
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_spares_the_checkpoints(train, options, tmp_path, monkeypatch):
+    train(options, root=tmp_path / "undisturbed")
+
+    def full(path, mode):
+        file = builtins.open(path, mode)
+        if Path(path).name == "15.state.tmp":
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "open", full, raising=False)
+        with pytest.raises(OSError, match=r"cannot write .*15.state: No space left on device"):
+            train(options, root=tmp_path / "full")
+    assert sorted(path.name for path in (tmp_path / "full/experiments/run/training_states").iterdir()) == [
+        "10.state",
+        "5.state",
+    ]
+    resumed = train(options, "--auto_resume", root=tmp_path / "full")
+    assert len(resumed.losses) == 10
+    assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
+
+
+class TestData:
+    @pytest.fixture
+    def options(self, options):
+        del options["val"], options["datasets"]["val_1"], options["datasets"]["val_2"]
+        return options
+
+    @pytest.mark.parametrize(
+        ("damage", "loader"),
+        [
+            ("missing", "main process"),
+            ("empty", "main process"),
+            ("garbage", "main process"),
+            ("cut", "main process"),
+            ("missing", "worker"),
+            ("garbage", "worker"),
+            ("garbage", "thread"),
+        ],
+    )
+    def test_a_picture_that_cannot_be_read_is_named(self, train, options, pictures, damage, loader, monkeypatch):
+        if loader == "worker":
+            options["datasets"]["train"]["num_worker_per_gpu"] = 1
+        if loader == "thread":
+            options["datasets"]["train"]["prefetch_mode"] = "cpu"
+        path = pictures / "lq/03.png"
+        content = {"empty": b"", "garbage": b"no picture" * 20, "cut": path.read_bytes()[:60]}.get(damage)
+        if content is None:
+            # BasicSR lists the files when it starts, before it sets up the model.
+            setup = RestorationModel.setup_schedulers
+            monkeypatch.setattr(RestorationModel, "setup_schedulers", lambda self: (path.unlink(), setup(self)))
+        else:
+            path.write_bytes(content)
+        with pytest.raises(RuntimeError, match=r"cannot load sample \d of PairedImageDataset.*lq/03\.png"):
+            train(options)
+
+    def test_a_validation_picture_that_cannot_be_read_is_named(self, train, options, pictures, make_paired):
+        options["datasets"]["val"] = make_paired("Val", pictures)
+        options["val"] = {"val_freq": 5, "save_img": False}
+        options["datasets"]["train"]["dataroot_lq"] = options["datasets"]["train"]["dataroot_gt"]
+        (pictures / "lq/01.png").write_bytes(b"no picture")
+        with pytest.raises(RuntimeError, match=r"cannot load sample \d of PairedImageDataset.*lq/01\.png"):
+            train(options)
+
+    @pytest.mark.parametrize("prefetch_mode", [None, "cpu"])
+    def test_a_worker_that_is_killed_ends_the_run(self, train, options, tmp_path, monkeypatch, prefetch_mode):
+        from basicsr.data.paired_image_dataset import PairedImageDataset
+
+        options["datasets"]["train"].update(num_worker_per_gpu=1, prefetch_mode=prefetch_mode)
+        load, marker = PairedImageDataset.__getitem__, tmp_path / "loaded"
+
+        def load_or_die(self, index):
+            if get_worker_info() is not None:
+                with open(marker, "a") as file:
+                    file.write("x")
+                if marker.stat().st_size > 30:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return load(self, index)
+
+        monkeypatch.setattr(PairedImageDataset, "__getitem__", load_or_die)
+        # A process of its own: the loader's handler of SIGCHLD raises wherever the main thread happens to be.
+        error = in_another_process(lambda: train(options))
+        assert re.search(
+            r"RuntimeError: DataLoader worker (\(pid.*\) )?(is killed by signal|exited unexpectedly)", error
+        )
+        assert [path.name for path in checkpoints.list_states(tmp_path / "experiments/run/training_states")][-1:] == [
+            "5.state"
+        ]
+
+
+def test_a_connection_lost_with_a_worker_is_named_as_that():
+    from basicsr.data.prefetch_dataloader import CPUPrefetcher
+
+    from basicsr_plugin.data import prefetching
+
+    class Loader:
+        def __iter__(self):
+            raise ConnectionResetError(104, "Connection reset by peer")
+            yield
+
+    prefetching.install()
+    with pytest.raises(RuntimeError, match=r"worker exited unexpectedly: it was killed.*Connection reset"):
+        CPUPrefetcher(Loader()).next()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_random_moments_ends_as_if_undisturbed(tmp_path, environment):
+    """The short version of ``make killtest``."""
+    program = [sys.executable, str(REPOSITORY / "tools/killtest.py"), "--kills", "3", "--warm", "--seed", "1"]
+    result = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr[-3000:]
+    assert "kills survived 3/3: 1 " in result.stdout
+    assert re.search("the end is bit-equal to the undisturbed run's", result.stdout)

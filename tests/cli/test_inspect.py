@@ -1,0 +1,58 @@
+"""``clusir inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import clusir_modules as cm
+
+
+def test_clusters_and_experts_are_those_of_the_network(clusir, net, weights, make_pixels):
+    pixels = make_pixels()
+    Image.fromarray(pixels).save("a.png")
+    result = clusir("inspect", "a.png", "--weights", weights)
+    assert result.exit_code == 0, result.output
+    with torch.no_grad():
+        routings = net.route(torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1).unsqueeze(0))
+    lines = [line for line in result.stdout.splitlines() if line.startswith("level")]
+    assert len(lines) == len(routings) == 4
+    for line, routing in zip(lines, routings, strict=True):
+        first = int(routing.cluster_probs[0].argmax())
+        assert f"clusters {first} ({routing.cluster_probs[0, first]:.0%})" in line
+        for index, weight in zip(routing.topk_indices[0], routing.topk_weights[0], strict=True):
+            assert f"{index} ({weight:.0%})" in line.split("experts")[1]
+
+
+def test_the_plot_is_a_png(clusir, weights, make_pixels):
+    Image.fromarray(make_pixels()).save("a.jpg")
+    assert clusir("inspect", "a.jpg", "--weights", weights).exit_code == 0
+    with Image.open("a_routing.png") as image:
+        assert image.format == "PNG"
+        colors = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(colors, axis=0)) > 100, "the picture is in it"
+    assert (colors == (31, 119, 180)).all(axis=1).mean() > 0.005, "and so are the bars"
+
+
+def test_gray_of_sixteen_bits_works(clusir, weights, make_pixels):
+    Image.fromarray(make_pixels(channels=1, dtype=np.uint16)[..., 0]).save("a.png")
+    assert clusir("inspect", "a.png", "--weights", weights, "--plot", "x.png").exit_code == 0
+    assert Path("x.png").is_file()
+
+
+def test_a_network_without_routing_is_refused(clusir, make_pixels):
+    Image.fromarray(make_pixels()).save("a.png")
+    torch.save(cm.MPRNet(8, unet_step=4, orsnet_step=4, num_cabs=1).state_dict(), "mprnet.pth")
+    result = clusir("inspect", "a.png", "--weights", "mprnet.pth")
+    assert result.exit_code == 1
+    assert "MPRNet has no routing" in result.output
+
+
+def test_what_is_no_picture_is_refused(clusir, weights):
+    Path("a.png").write_bytes(b"no")
+    result = clusir("inspect", "a.png", "--weights", weights)
+    assert result.exit_code == 1
+    assert "no picture" in result.output

@@ -1,0 +1,33 @@
+"""The site holds together: pages are linked, pictures are made, marks are set."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from documents import DOCS, pages
+
+COMPONENTS = sorted(path for path in (DOCS / "components").glob("*.md") if path.name != "index.md")
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in pages()])
+def test_links_to_pages_lead_somewhere(path):
+    text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"(?<!!)\]\((?!https?:)([^)#]+)", text)
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in COMPONENTS])
+def test_a_component_page_has_all_its_parts(path):
+    text = path.read_text("utf-8")
+    for wanted in ("**[ours]**", "```python", "When not to use", "## "):
+        assert wanted in text or (wanted == "**[ours]**" and "[ours]" in text), f"{path.name} lacks {wanted}"
+
+
+def test_every_picture_and_table_that_a_page_shows_is_made_by_a_script():
+    scripts = "".join(path.read_text("utf-8") for path in (DOCS / "pictures").glob("*.py"))
+    costs = set(re.findall(r'^    "(\w+)": \[', scripts, re.MULTILINE))
+    made = {f"cost_{name}.md" for name in costs} | set(re.findall(r'"([\w]+\.(?:png|md))"', scripts))
+    shown = {name for path in pages() for name in re.findall(r"_generated/([\w.]+)", path.read_text("utf-8"))}
+    assert shown
+    assert shown <= made
