@@ -10,7 +10,9 @@ _HERE = Path(__file__).parent
 sys.path[:0] = [str(_HERE.parent), str(_HERE / "_ext")]
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import clusir_modules  # noqa: E402 - after the path
+from sphinx.application import Sphinx  # noqa: E402 - after the path
+
+import clusir_modules  # noqa: E402
 
 project = "clusir"
 author = "The clusir authors"
@@ -49,3 +51,13 @@ html_css_files = ["clusir.css"]
 html_show_sourcelink = False
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
+
+
+def _skip_alias(app: object, what: str, name: str, member: object, skip: bool, options: object) -> bool | None:
+    """Leave out the members of a NamedTuple, which its docstring explains."""
+    return True if str(getattr(member, "__doc__", "")).startswith("Alias for field number") else None
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the handler."""
+    app.connect("autodoc-skip-member", _skip_alias)

@@ -194,8 +194,8 @@ def clusir_small(**overrides: Any) -> ClusIR:
     settings: dict[str, Any] = {
         "dim": 32,
         "num_blocks": (1, 2, 6, 3),
-        "num_decoder_blocks": (1, 2, 2),
-        "num_refinement_blocks": 1,
+        "num_decoder_blocks": (1, 1, 2),
+        "num_refinement_blocks": 0,
     }
     return ClusIR(**{**settings, **overrides})
 

@@ -11,13 +11,15 @@ from sphinx.application import Sphinx
 from sphinx.util.math import get_node_equation_number
 
 _SIZES = re.compile(r"\\[bB]igg?[lrm]?(?![a-zA-Z])")  # MathML sizes brackets by itself
+_BARRED = re.compile(r"<munderover>\s*(<mi>\w</mi>)\s*(<mi>\w</mi>)\s*(<mo[^>]*>ˉ</mo>)\s*</munderover>")
 
 
 def _convert(formula: str, *, block: bool) -> str:
     formula = _SIZES.sub("", formula).replace(r"\dots", r"\ldots")
     if block and r"\\" in formula and r"\begin" not in formula:
         formula = rf"\begin{{aligned}}{formula}\end{{aligned}}"
-    return str(tex2mathml(formula, as_block=block))
+    # docutils puts the index of a barred letter below it
+    return _BARRED.sub(r"<msub><mover>\1\3</mover>\2</msub>", str(tex2mathml(formula, as_block=block)))
 
 
 def _visit_inline(translator: Any, node: nodes.math) -> None:
