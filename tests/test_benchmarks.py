@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,8 +13,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the suite is no part of the distribution
 
-from benchmarks import report
-from benchmarks.measure import interleaved_seconds, peak_mib, saved_mib
+from benchmarks import measure, report
+from benchmarks.measure import interleaved_seconds, saved_mib
 from benchmarks.rows import ROWS, Setting
 
 WHERE = {"device": "a CPU", "dtype": "float32", "threads": 2, "rounds": 7, "torch": "2", "allocator": "plain"}
@@ -29,12 +31,24 @@ def test_calls_take_turns_and_the_first_turn_does_not_count():
     assert order == ["a", "b", "b", "a", "a", "b"]
 
 
-def test_the_memory_of_a_call_is_found_without_that_of_its_result():
-    def call():
-        scratch = torch.ones(64, 2**20)  # 256 MiB
-        return scratch[:8].clone() * float(scratch[0, 0])
+PROGRAM = """
+import torch
+from benchmarks.measure import peak_mib
 
-    assert 250 <= peak_mib(call) <= 300
+def call():
+    scratch = torch.ones(64, 2**20)  # 256 MiB
+    return scratch[:8].clone() * float(scratch[0, 0])
+
+print(peak_mib(call))
+"""
+
+
+def test_the_memory_of_a_call_is_found_without_that_of_its_result():
+    environment = {**os.environ, **measure._MAPPED}
+    command = [sys.executable, "-c", PROGRAM]
+    root = Path(__file__).parents[1]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=root).stdout
+    assert 250 <= float(output) <= 300
 
 
 def test_what_autograd_keeps_is_counted_once_and_without_parameters():
