@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING
 
 import click
@@ -28,7 +27,6 @@ def load(weights: str | None) -> nn.Module:
 
     Raises:
         click.ClickException: the file holds no network.
-        click.UsageError: no file is given and none is shipped.
     """
     import clusir_modules as cm
     from clusir_modules.integrations.safetensors import load_network
@@ -38,12 +36,7 @@ def load(weights: str | None) -> nn.Module:
             return load_network(weights)
         except (OSError, ValueError) as error:
             raise click.ClickException(str(error)) from error
-    if "pretrained" not in inspect.signature(cm.clusir_tiny).parameters:
-        raise click.UsageError("--weights is needed: this version of clusir comes without trained weights")
-    try:
-        return cm.clusir_tiny(pretrained=True).eval()
-    except FileNotFoundError as error:
-        raise click.UsageError(f"--weights is needed: {error}") from error
+    return cm.clusir_tiny(pretrained=True).eval()
 
 
 def find_device(name: str | None) -> torch.device:

@@ -30,6 +30,7 @@ from .networks.mprnet import (
 )
 from .prompts.fusion import PromptFusion
 from .prompts.pgb import PGB
+from .routing.evidence import WaveletEvidence
 from .routing.pcgrm import PCGRM, Routing
 from .wavelets.dwt import dwt2d, idwt2d
 from .wavelets.wtb import WTB
@@ -56,6 +57,7 @@ __all__ = [
     "PromptFusion",
     "Routing",
     "TransposedAttention",
+    "WaveletEvidence",
     "clusir_base",
     "clusir_small",
     "clusir_tiny",

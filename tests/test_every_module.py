@@ -62,6 +62,7 @@ CASES = {
     "WTB db2": Case(lambda: cm.WTB(4, 2, "db2"), maps(4), same(4)),
     "PCGRM": Case(lambda: cm.PCGRM(6, 4, 3, 2, 8), maps(6), lambda b, h, w: (b, 4)),
     "PCGRM dense": Case(lambda: cm.PCGRM(6, 4, 3, 3, 8), maps(6), lambda b, h, w: (b, 4)),
+    "wavelet evidence": Case(lambda: cm.WaveletEvidence(6), maps(6), lambda b, h, w: (b, 6, 1, 1)),
     "ClusterMoE": Case(lambda: moe(2), maps(6), same(6)),
     "ClusterMoE dense": Case(lambda: moe(3), maps(6), same(6)),
     "ClusterMoE own experts": Case(lambda: moe(2, own_experts()), maps(6), same(6)),

@@ -193,8 +193,8 @@ def clusir_small(**overrides: Any) -> ClusIR:
     """ClusIR of at most 10 M parameters; ``overrides`` go to :class:`ClusIR`."""
     settings: dict[str, Any] = {
         "dim": 32,
-        "num_blocks": (1, 2, 6, 3),
-        "num_decoder_blocks": (1, 1, 2),
+        "num_blocks": (1, 2, 4, 3),
+        "num_decoder_blocks": (1, 1, 1),
         "num_refinement_blocks": 0,
     }
     return ClusIR(**{**settings, **overrides})

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .._checks import check_feature_map, check_positive
-from .._precision import widen
 from ..blocks.cross_stage_fusion import CSFF
 from ..blocks.resample import Downsample, Upsample
 from ..experts.cluster_moe import ClusterMoE
 from ..frequency.dafmm import DAFMM
 from ..prompts.fusion import PromptFusion
 from ..prompts.pgb import PGB
+from ..routing.evidence import WaveletEvidence
 from ..routing.pcgrm import Routing
 from ..wavelets.wtb import WTB
 
@@ -41,18 +41,20 @@ class StageFeatures(NamedTuple):
 
 
 class _EncoderLevel(nn.Module):
-    """Wavelet transformer blocks, then the cluster-guided mixture of experts."""
+    """Wavelet transformer blocks, then the mixture of experts, routed by what came into the level."""
 
     def __init__(self, blocks: Sequence[WTB], moe: ClusterMoE) -> None:
         super().__init__()
+        self.evidence = WaveletEvidence(moe.dim)
         self.blocks = nn.ModuleList(blocks)
         self.moe = moe
 
     def forward(self, x: Tensor, routing: Routing | None, run: _Run) -> tuple[Tensor, Routing]:
+        if routing is None:
+            routing = self.moe.router(run(self.evidence, x))
         for block in self.blocks:
             x = run(block, x)
-        y, routing = run(self.moe, x, routing=routing, return_routing=True)
-        return y, routing
+        return run(self.moe, x, routing=routing), routing
 
 
 class _DecoderLevel(nn.Module):
@@ -74,9 +76,10 @@ class _DecoderLevel(nn.Module):
 class ClusIRStage(nn.Module):
     r"""Image to features by ClusIR's encoder and decoder, without an output convolution.
 
-    Shallow 3x3 convolution; four encoder levels of :class:`WTB` and one :class:`ClusterMoE`; the prompts of the first
-    three are fused with the fourth (:class:`PromptFusion`), drawn as maps (:class:`PGB`) and injected into the decoder
-    (:class:`DAFMM`); refinement blocks at full resolution.
+    Shallow 3x3 convolution; four encoder levels of :class:`WTB` and one :class:`ClusterMoE`, routed by the
+    :class:`WaveletEvidence` of what comes into the level; the prompts of the first three are fused with the fourth
+    (:class:`PromptFusion`), drawn as maps (:class:`PGB`) and injected into the decoder (:class:`DAFMM`); refinement
+    blocks at full resolution.
 
     Args:
         dim: channels at full resolution; level ``l`` has ``dim * 2**l`` at ``1 / 2**l`` of it.
@@ -213,7 +216,7 @@ class ClusIRStage(nn.Module):
         return tuple(encoded), tuple(used)
 
     def route_parts(self, images: Sequence[Tensor], handed_on: Sequence[Mapping[str, Any]]) -> tuple[Routing, ...]:
-        """Return the routings of a picture of which ``images`` are parts, by the mean of the parts' features.
+        """Return the routings of a picture of which ``images`` are parts, by the mean of the parts' evidence.
 
         One map of each part is kept from level to level: the features behind a level depend on its routing.
 
@@ -226,15 +229,12 @@ class ClusIRStage(nn.Module):
             maps = [self.join(torch.cat((given["attended"], x), dim=1)) for x, given in zip(maps, handed_on)]
         used: list[Routing] = []
         for number, level in enumerate(cast(Iterable[_EncoderLevel], self.encoder)):
-            for part in range(len(maps)):
-                for block in level.blocks:
-                    maps[part] = self._run(block, maps[part])
-            pooled = torch.stack([widen(x).mean(dim=(2, 3)) for x in maps]).mean(dim=0)
-            used.append(level.moe.router(pooled[..., None, None]))
+            evidence = torch.stack([level.evidence(x) for x in maps]).mean(dim=0)
+            used.append(level.moe.router(evidence))
             if number == NUM_LEVELS - 1:
                 break
             for part, given in enumerate(handed_on):
-                x = level.moe(maps[part], routing=used[-1])
+                x, _ = level(maps[part], used[-1], self._run)
                 if self.cross_stage is not None:
                     earlier = given["earlier"]
                     x = self.cross_stage[number](x, earlier.encoded[number], earlier.decoded[number])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._checks import check_heads
@@ -52,8 +53,6 @@ class PromptFusion(nn.Module):
         super().__init__()
         check_heads(embed_dim, num_heads, "embed_dim")
         self.embed_dim = embed_dim
-        self.query_norm = nn.GroupNorm(1, embed_dim, eps=1e-8)
-        self.key_norm = nn.GroupNorm(1, embed_dim, eps=1e-8)
         self.attention = nn.MultiheadAttention(embed_dim, num_heads, bias=False, batch_first=True)
 
     def forward(self, p_l: Tensor, p_4: Tensor) -> Tensor:
@@ -62,8 +61,10 @@ class PromptFusion(nn.Module):
         if p_4.shape[0] != p_l.shape[0]:
             raise ValueError(f"p_4 must have the batch of p_l, {p_l.shape[0]}, got {p_4.shape[0]}")
         with full_precision(p_l):
-            dtype = self.query_norm.weight.dtype
-            query = self.query_norm(p_l.to(dtype).transpose(1, 2)).transpose(1, 2)
-            key = self.key_norm(p_4.to(dtype).transpose(1, 2)).transpose(1, 2)
+            query, key = (self._norm(tokens) for tokens in (p_l, p_4))
             attended: Tensor = self.attention(query, key, key, need_weights=False)[0]
             return query + attended
+
+    def _norm(self, tokens: Tensor) -> Tensor:
+        tokens = tokens.to(self.attention.out_proj.weight.dtype)
+        return F.rms_norm(tokens, tokens.shape[1:], eps=1e-8)

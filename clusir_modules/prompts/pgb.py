@@ -12,17 +12,19 @@ from .fusion import check_tokens
 
 __all__ = ["PGB"]
 
+_SHORTEST = 1e-3  # sums of tokens below are not made unit vectors
+
 
 class PGB(nn.Module):
     r"""Turn semantic prompt tokens into a prompt map of any size.
 
     .. math:: m = \operatorname{resize}\Big(K * \sum_n w_n V_n\Big), \quad
-        w = \operatorname{softmax}\Big(A \frac{1}{\sqrt{L}} \sum_c s_c\Big)
+        w = \operatorname{softmax}\Big(A \frac{\sum_c s_c}{\lVert \sum_c s_c \rVert}\Big)
 
     The paper says "light" and gives no form; this one follows PromptIR, with the convolution before the resizing
     (this project's choice: a prompt is smooth, so the 3x3 convolution costs ``size^2`` instead of ``H W`` pixels). The
-    tokens of different clusters are nearly orthogonal: their sum over :math:`\sqrt{L}` keeps the scale of one token,
-    where a mean would leave next to nothing of the posterior.
+    norm bounds the logits: with tokens of any length the softmax soon saturated at one component for all images, and
+    the prompt no longer told the degradation.
 
     Args:
         embed_dim: width ``D`` of the tokens.
@@ -57,8 +59,8 @@ class PGB(nn.Module):
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         check_tokens(tokens, self.embed_dim, "tokens")
         with full_precision(tokens):
-            pooled = tokens.to(self.mix.weight.dtype).sum(dim=1) / tokens.shape[1] ** 0.5
-            weights = self.mix(pooled).softmax(dim=-1)
+            pooled = tokens.to(self.mix.weight.dtype).sum(dim=1)
+            weights = self.mix(F.normalize(pooled, dim=-1, eps=_SHORTEST)).softmax(dim=-1)
         mixed = torch.einsum("bn,ndhw->bdhw", weights, self.components)
         return F.interpolate(self.conv(mixed), size=size, mode="bilinear", align_corners=False)
 

@@ -81,23 +81,28 @@ def _parts(x: Tensor, *bands: Tensor) -> Iterable[tuple[Tensor, ...]]:
 
 
 def _analyze_into(x: Tensor, ll: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> None:
-    low, high = x[..., 0::2] + x[..., 1::2], x[..., 0::2] - x[..., 1::2]
-    torch.lerp(low[..., 0::2, :], low[..., 1::2, :], 0.5, out=ll)
-    torch.sub(low[..., 0::2, :], low[..., 1::2, :], out=lh).mul_(0.5)
-    torch.lerp(high[..., 0::2, :], high[..., 1::2, :], 0.5, out=hl)
-    torch.sub(high[..., 0::2, :], high[..., 1::2, :], out=hh).mul_(0.5)
+    even, odd = x[..., 0::2], x[..., 1::2]
+    low = torch.lerp(even, odd, 0.5)
+    high = low - odd
+    torch.add(low[..., 0::2, :], low[..., 1::2, :], out=ll)
+    torch.sub(low[..., 0::2, :], low[..., 1::2, :], out=lh)
+    torch.add(high[..., 0::2, :], high[..., 1::2, :], out=hl)
+    torch.sub(high[..., 0::2, :], high[..., 1::2, :], out=hh)
 
 
 def _synthesize_into(x: Tensor, ll: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> None:
-    batch, channels, height, width = ll.shape
-    low = _empty_like_layout(ll, batch, channels, 2 * height, width)
-    high = _empty_like_layout(ll, batch, channels, 2 * height, width)
-    torch.add(ll, lh, out=low[..., 0::2, :])
-    torch.sub(ll, lh, out=low[..., 1::2, :])
-    torch.add(hl, hh, out=high[..., 0::2, :])
-    torch.sub(hl, hh, out=high[..., 1::2, :])
-    even = torch.lerp(low, high, 0.5, out=x[..., 0::2])
-    torch.sub(low, even, out=x[..., 1::2])
+    low, high = (_join_rows(*bands) for bands in ((ll, lh), (hl, hh)))
+    torch.add(low, high, out=x[..., 0::2])
+    torch.sub(low, high, out=x[..., 1::2])
+
+
+def _join_rows(low: Tensor, high: Tensor) -> Tensor:
+    """Half the sum of two bands in the even rows, half the difference in the odd ones."""
+    batch, channels, height, width = low.shape
+    rows = _empty_like_layout(low, batch, channels, 2 * height, width)
+    even = torch.lerp(low, high, 0.5, out=rows[..., 0::2, :])
+    torch.sub(low, even, out=rows[..., 1::2, :])
+    return rows
 
 
 def _empty_like_layout(x: Tensor, batch: int, channels: int, height: int, width: int) -> Tensor:

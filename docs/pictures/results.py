@@ -30,4 +30,4 @@ def draw(folder: Path) -> None:
     speed = [table for table in tables if table.stem.startswith(("cpu", "cuda"))]
     quality = [table for table in tables if table not in speed]
     (folder / "benchmarks.md").write_text(_page(speed, folder, "make bench"), encoding="utf-8")
-    (folder / "results.md").write_text(_page(quality, folder, "python -m benchmarks.quality"), encoding="utf-8")
+    (folder / "results.md").write_text(_page(quality, folder, "make quality"), encoding="utf-8")

@@ -106,6 +106,7 @@ SPECS = {
     "GatedFeedForward": Spec(cm.GatedFeedForward, options(dim=few, hidden_dim=few, kernel_size=odd)),
     "WTB": Spec(cm.WTB, merged(heads(), options(wave=waves))),
     "PCGRM": Spec(cm.PCGRM, routed()),
+    "WaveletEvidence": Spec(cm.WaveletEvidence, options(dim=few), empty=False),
     "ClusterMoE": Spec(cm.ClusterMoE, merged(routed(), options(hidden_dim=few)), empty=False),
     "GatedConvExperts": Spec(
         cm.GatedConvExperts,
@@ -227,7 +228,11 @@ class TestValues:
         if isinstance(outputs, cm.Routing):
             outputs, expected = (o._replace(topk_weights=o.prompt) for o in (outputs, expected))
         found, wanted = tensors(outputs), tensors(expected)
-        dtype = torch.promote_types(recipe.dtype, torch.float32) if spec is SPECS["PCGRM"] else recipe.dtype
+        dtype = (
+            torch.promote_types(recipe.dtype, torch.float32)
+            if spec in (SPECS["PCGRM"], SPECS["WaveletEvidence"])
+            else recipe.dtype
+        )
         assert {output.dtype for output in found} == {dtype}
         for output, other in zip(found, wanted, strict=True):
             assert output.shape == other.shape

@@ -39,9 +39,10 @@ class TestSupervisedStages:
         f = last.join(torch.cat((attended, last.head(x)), dim=1))
         encoded, routings = [], []
         for number, level in enumerate(last.encoder):
+            routing = level.moe.router(level.evidence(f))
             for block in level.blocks:
                 f = block(f)
-            f, routing = level.moe(f, return_routing=True)
+            f = level.moe(f, routing=routing)
             if number < 3:
                 fusion = last.cross_stage[number]
                 f = f + fusion.encoder_conv(first.encoded[number]) + fusion.decoder_conv(first.decoded[number])

@@ -14,8 +14,9 @@ class TestPGB:
         tokens = torch.randn(2, 7, 6).double()
         m = module(tokens, (9, 8))
         for b in range(2):
-            pooled = sum(tokens[b]) / 7**0.5
-            logits = [float(row @ pooled + bias) for row, bias in zip(module.mix.weight, module.mix.bias)]
+            pooled = sum(tokens[b])
+            normed = pooled / pooled.square().sum().sqrt()
+            logits = [float(row @ normed + bias) for row, bias in zip(module.mix.weight, module.mix.bias)]
             weights = torch.tensor(logits, dtype=torch.float64).softmax(0)
             mixed = sum(w * component for w, component in zip(weights, module.components))
             drawn = F.conv2d(mixed[None], module.conv.weight, module.conv.bias, padding=1)
@@ -32,6 +33,13 @@ class TestPGB:
     def test_different_tokens_draw_different_maps(self) -> None:
         first, second = PGB(6, 4)(torch.randn(2, 3, 6), (8, 8))
         assert float((first - second).norm() / first.norm()) > 1e-2
+
+    def test_long_tokens_do_not_saturate_the_mixture(self) -> None:
+        tokens = torch.randn(2, 3, 6, requires_grad=True)
+        module = PGB(6, 4)
+        module(1e4 * tokens, (8, 8)).square().sum().backward()
+        assert module.mix.weight.grad is not None
+        assert float(module.mix.weight.grad.abs().max()) > 1e-3
 
     def test_bad_arguments_are_named(self) -> None:
         for options, name in (({"num_components": 0}, "num_components"), ({"size": 0}, "size"), ({"size": -3}, "size")):

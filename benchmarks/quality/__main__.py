@@ -1,0 +1,41 @@
+"""Evaluate a clusir_tiny on CBSD68 and on parts of Rain100H, SOTS indoor and LOL, and write tables and pictures.
+
+By the protocol of the field: RGB in [0, 1], whole images cut around the center to multiples of 16, PSNR of each image,
+then the mean. ``DATA`` holds ``cbsd68/`` and, as far as there, ``rain100h_part/``, ``sots_indoor_part/`` and
+``lol_part/``, each with ``input/`` and ``target/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+import clusir_modules as cm
+from clusir_modules.checkpoints import load_weights
+
+from .clusters import cluster_report
+from .known import known_benchmarks
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="DATA")
+    parser.add_argument("--weights", type=Path, help="of a clusir_tiny; default: those that are shipped")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    net = cm.clusir_tiny(pretrained=arguments.weights is None)
+    if arguments.weights is not None:
+        load_weights(net, arguments.weights)
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    evaluations = known_benchmarks(net, arguments.data, arguments.results)
+    cluster_report(evaluations, arguments.results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Train small networks on the same data for the same seconds of one core each, and compare what they restore.
+
+Noise 15, 25 and 50, rain, haze, blur and low light on 64-pixel patches, batches of 8, AdamW with warm-up and cosine
+over the seconds, moving average of the weights; PSNR on the kept-out photographs, cut to their middle 192 pixels. A
+result of a network, seed and number of seconds is kept in ``contest.json`` and not measured again; seconds are of the
+processor, so that several can run beside each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import clusir_modules as cm
+from clusir_modules.data import AllInOneDataset
+
+from .contestants import CONTESTANTS
+
+RESULTS = Path(__file__).parents[1] / "results"
+_RATE, _BATCH, _PATCH, _SHOWN = 2e-3, 8, 64, 192
+_OTHERS = {"rain": "RainStreaks", "haze": "Haze", "blur": "MotionBlur", "low light": "LowLight"}
+
+
+def _datasets(photographs: Path, kept_out: Path) -> tuple[AllInOneDataset, AllInOneDataset]:
+    def tasks(folder: Path, noises: dict[str, Any], repeat: int) -> list[dict[str, Any]]:
+        noise = [
+            {"name": n, "dataroot_gt": folder, "degradation": {"type": "GaussianNoise", "sigma": s}, "repeat": repeat}
+            for n, s in noises.items()
+        ]
+        return noise + [{"name": n, "dataroot_gt": folder, "degradation": {"type": t}} for n, t in _OTHERS.items()]
+
+    train = AllInOneDataset(tasks(photographs, {"noise": [15, 25, 50]}, 3), patch_size=_PATCH)
+    return train, AllInOneDataset(tasks(kept_out, {f"noise {s}": s for s in (15, 25, 50)}, 1), center_crop=16)
+
+
+def _final(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def train(name: str, data: AllInOneDataset, seconds: float, seed: int) -> tuple[nn.Module, int]:
+    """Return the averaged network and the number of its steps."""
+    torch.manual_seed(seed)
+    net = CONTESTANTS[name]()
+    average = copy.deepcopy(net).eval()
+    routed = isinstance(net, cm.ClusIR)
+    loss_of = cm.L1MSSSIMLoss(0.0 if name == "no MS-SSIM" else 0.2)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=1e-4, betas=(0.9, 0.99))
+    draw = np.random.default_rng(seed)
+    start, step, share = time.process_time(), 0, 0.0
+    with tqdm(total=round(seconds), desc=f"{name}, seed {seed}", unit="s") as bar:
+        while share < 1:
+            optimizer.param_groups[0]["lr"] = (
+                _RATE * min(1, (step + 1) / 50) * (0.01 + 0.99 * math.cos(share * math.pi / 2) ** 2)
+            )
+            batch = [data[step, int(index)] for index in draw.integers(0, len(data), _BATCH)]
+            lq, gt = (torch.stack([sample[key] for sample in batch]) for key in ("lq", "gt"))
+            if routed:
+                output, routings = net(lq, return_routing=True)
+                loss = loss_of(output, gt) + 0.01 * cm.load_balance_loss(routings)
+                loss = loss + 0.05 * cm.cluster_information_loss(routings)
+            else:
+                loss = loss_of(_final(net(lq)), gt)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            step += 1
+            with torch.no_grad():
+                for kept, parameter in zip(average.parameters(), net.parameters(), strict=True):
+                    kept.lerp_(parameter, max(0.02, 1 / step))
+            share = (time.process_time() - start) / seconds
+            bar.update(min(round(share * seconds), round(seconds)) - bar.n)
+    return average, step
+
+
+@torch.inference_mode()
+def evaluate(net: nn.Module, data: AllInOneDataset) -> dict[str, float]:
+    """PSNR gained over the input by task, dB."""
+    gains: dict[str, list[float]] = {}
+    for number in range(len(data)):
+        item = data[number]
+        lq, gt = (_middle(item[key])[None] for key in ("lq", "gt"))
+        before, after = (
+            -10 * math.log10(float((image.clamp(0, 1) - gt).square().mean())) for image in (lq, _final(net(lq)))
+        )
+        gains.setdefault(item["task"], []).append(after - before)
+    return {task: statistics.fmean(values) for task, values in gains.items()}
+
+
+def _middle(image: Tensor) -> Tensor:
+    top, left = ((max(length - _SHOWN, 0)) // 2 for length in image.shape[1:])
+    return image[:, top : top + _SHOWN, left : left + _SHOWN]
+
+
+def _table(results: list[dict[str, Any]]) -> str:
+    lines = [
+        "PSNR gained over the input in dB, mean over the seeds, ± standard deviation between them; one core each.",
+        "",
+        f"| network | parameters | seconds | seeds | steps | average | {' | '.join(results[0]['gain'])} |",
+        "|---" * (6 + len(results[0]["gain"])) + "|",
+    ]
+    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault((result["network"], result["seconds"]), []).append(result)
+    for (name, seconds), group in groups.items():
+        averages = [statistics.fmean(result["gain"].values()) for result in group]
+        spread = f" ± {statistics.stdev(averages):.2f}" if len(averages) > 1 else ""
+        cells = [f"{statistics.fmean(r['gain'][task] for r in group):.2f}" for task in group[0]["gain"]]
+        steps = round(statistics.fmean(result["steps"] for result in group))
+        head = (name, f"{group[0]['parameters'] / 1e6:.2f} M", f"{seconds:g}", len(group), steps)
+        lines.append(
+            f"| {' | '.join(map(str, head))} | {statistics.fmean(averages):.2f}{spread} | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.contest", description=__doc__)
+    parser.add_argument("--photographs", type=Path, required=True, help="folder to train on")
+    parser.add_argument("--kept-out", type=Path, required=True, help="folder to evaluate on")
+    parser.add_argument("--seconds", type=float, default=180, help="of one core, for each network and seed")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("networks", nargs="*", help=f"of {', '.join(CONTESTANTS)}; all by default")
+    arguments = parser.parse_args()
+    names = arguments.networks or list(CONTESTANTS)
+    unknown = [name for name in names if name not in CONTESTANTS]
+    if unknown:
+        parser.error(f"networks must be of {', '.join(CONTESTANTS)}, got {', '.join(unknown)}")
+    torch.set_num_threads(1)
+    training, kept_out = _datasets(arguments.photographs, arguments.kept_out)
+    path = arguments.results / "contest.json"
+    for seed in arguments.seeds:
+        for name in names:
+            key = {"network": name, "seconds": arguments.seconds, "seed": seed}
+            known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+            if any(key.items() <= result.items() for result in known):
+                continue
+            net, steps = train(name, training, arguments.seconds, seed)
+            parameters = sum(parameter.numel() for parameter in net.parameters())
+            known.append({**key, "parameters": parameters, "steps": steps, "gain": evaluate(net, kept_out)})
+            arguments.results.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+            path.with_suffix(".md").write_text(_table(known), encoding="utf-8")
+    print(path.with_suffix(".md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

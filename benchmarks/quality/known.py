@@ -1,0 +1,118 @@
+"""PSNR and SSIM on the benchmarks that people know, beside what large networks are published to reach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import clusir_modules as cm
+from basicsr_plugin.demo.report import TaskResult, contact_sheet
+from clusir_modules.data import AllInOneDataset
+from clusir_modules.metrics import psnr, ssim
+
+__all__ = ["SYNTHETIC", "Evaluation", "known_benchmarks", "restore_all"]
+
+SYNTHETIC: dict[str, Any] = {
+    "noise 15": {"type": "GaussianNoise", "sigma": 15},
+    "noise 25": {"type": "GaussianNoise", "sigma": 25},
+    "noise 50": {"type": "GaussianNoise", "sigma": 50},
+    "rain": {"type": "RainStreaks"},
+    "haze": {"type": "Haze"},
+    "blur": {"type": "MotionBlur"},
+    "low light": {"type": "LowLight"},
+    "haze + rain": [{"type": "Haze"}, {"type": "RainStreaks"}],
+    "low light + rain": [{"type": "LowLight"}, {"type": "RainStreaks"}],
+    "low light + haze + rain": [{"type": "LowLight"}, {"type": "Haze"}, {"type": "RainStreaks"}],
+}
+_REAL = {
+    "Rain100H part": ("rain100h_part", "same_name"),
+    "SOTS indoor part": ("sots_indoor_part", "dehaze"),
+    "LOL part": ("lol_part", "lol"),
+}
+_SHOWN = 160  # pixels
+PUBLISHED = {"noise 15": "33.9 to 34.1", "noise 25": "31.3 to 31.5", "noise 50": "28.0 to 28.2"}
+"""PSNR on CBSD68 of all-in-one networks of 25 to 36 M parameters trained for days (PromptIR, AdaIR, MoCE-IR)."""
+
+
+class Evaluation(NamedTuple):
+    """One image: PSNR in dB and SSIM of input and result, how it was routed, and the middle of the pictures."""
+
+    task: str
+    before: tuple[float, float]
+    after: tuple[float, float]
+    routings: tuple[cm.Routing, ...]
+    images: tuple[Tensor, Tensor, Tensor]
+
+
+@torch.inference_mode()
+def restore_all(net: cm.ClusIR, dataset: AllInOneDataset) -> list[Evaluation]:
+    """Restore every image of a data set."""
+    net.eval()
+    results = []
+    for number in tqdm(range(len(dataset)), unit="image"):
+        item = dataset[number]
+        output, routings = net(item["lq"][None], return_routing=True)
+        lq, restored, gt = item["lq"], output[0].clamp(0, 1), item["gt"]
+        before, after = ((psnr(image, gt), ssim(image, gt)) for image in (lq, restored))
+        results.append(Evaluation(item["task"], before, after, routings, (_middle(lq), _middle(restored), _middle(gt))))
+    return results
+
+
+def _middle(image: Tensor) -> Tensor:
+    top, left = ((max(length - _SHOWN, 0)) // 2 for length in image.shape[1:])
+    return image[:, top : top + _SHOWN, left : left + _SHOWN].clone()
+
+
+def known_benchmarks(net: cm.ClusIR, data: Path, results: Path) -> list[Evaluation]:
+    """Write ``quality_cbsd68`` and ``quality_real`` (JSON, table, contact sheet); return what was found on CBSD68."""
+    tasks = [{"name": name, "dataroot_gt": data / "cbsd68", "degradation": d} for name, d in SYNTHETIC.items()]
+    synthetic = restore_all(net, AllInOneDataset(tasks, center_crop=16))
+    _write(synthetic, results / "quality_cbsd68", net)
+    real = [
+        {"name": name, "dataroot_lq": data / folder / "input", "dataroot_gt": data / folder / "target", "pairing": rule}
+        for name, (folder, rule) in _REAL.items()
+        if (data / folder).is_dir()
+    ]
+    if real:
+        _write(restore_all(net, AllInOneDataset(real, center_crop=16)), results / "quality_real", net)
+    return synthetic
+
+
+def _mean(values: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    first, second = zip(*values, strict=True)
+    return sum(first) / len(first), sum(second) / len(second)
+
+
+def _write(evaluations: Sequence[Evaluation], path: Path, net: cm.ClusIR) -> None:
+    """Write ``path`` as ``.md`` (table), ``.json`` (figures) and ``.png`` (best and worst image of each task)."""
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    rows, sheet = [], []
+    for task in dict.fromkeys(e.task for e in evaluations):
+        found = [e for e in evaluations if e.task == task]
+        before, after = _mean([e.before for e in found]), _mean([e.after for e in found])
+        rows.append({"task": task, "images": len(found), "input": before, "restored": after})
+        by_gain = sorted(found, key=lambda e: e.after[0] - e.before[0])
+        for label, e in (("best", by_gain[-1]), ("worst", by_gain[0])):
+            sheet.append(TaskResult(f"{task}, {label}", e.before[0], e.after[0], e.images, (), ()))
+    path.with_suffix(".json").write_text(
+        json.dumps({"parameters": parameters, "rows": rows}, indent=2) + "\n", encoding="utf-8"
+    )
+    lines = [
+        f"clusir_tiny, {parameters / 1e6:.2f} M parameters; PSNR in dB / SSIM, mean over the images.",
+        "",
+        "| task | images | input | restored | gain | large networks, published |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        (p0, s0), (p1, s1) = row["input"], row["restored"]
+        cells = (row["task"], row["images"], f"{p0:.2f} / {s0:.3f}", f"{p1:.2f} / {s1:.3f}", f"{p1 - p0:+.2f}")
+        lines.append(f"| {' | '.join(map(str, cells))} | {PUBLISHED.get(str(row['task']), '')} |")
+    path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+    contact_sheet(sheet, path.with_suffix(".png"), size=_SHOWN)
