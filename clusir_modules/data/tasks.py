@@ -72,6 +72,9 @@ class Task:
         pairing_rule(self.pairing)
         if self.degradation is not None:
             object.__setattr__(self, "degradation", build_degradation(self.degradation))
+        for argument in ("dataroot_gt", "dataroot_lq"):
+            if getattr(self, argument) in ([], ()):
+                raise ValueError(f"{argument} of task {self.name!r} must name at least one folder, got none")
         has_gt, has_lq = self.dataroot_gt is not None, self.dataroot_lq is not None
         if (has_gt, has_lq, self.degradation is not None) not in (
             (True, True, False),

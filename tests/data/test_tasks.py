@@ -23,6 +23,10 @@ class TestTask:
         task = Task("noise", tmp_path, degradation={"type": "GaussianNoise", "sigma": [15, 25]})
         assert task.degradation == GaussianNoise((15, 25))
 
+    def test_no_folder_at_all_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="dataroot_lq of task 'a' must name at least one folder, got none"):
+            Task("a", dataroot_lq=[])
+
     @pytest.mark.parametrize(
         "arguments",
         [

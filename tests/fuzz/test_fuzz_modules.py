@@ -130,6 +130,7 @@ SPECS = {
         merged(heads(), options(prompt_dim=few, kernel_size=odd, layer_scale=0.5)),
         lambda r, o: (r.map(o["dim"]), (r.map(o["prompt_dim"] or o["dim"], salt=1), None)[r.seed % 2]),
         empty=False,
+        slack=50,  # of one pixel, a query that is near zero by chance keeps only its first digits in a Gram matrix
     ),
     "SpectralGate": Spec(
         SpectralGate,
