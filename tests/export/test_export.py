@@ -85,7 +85,7 @@ def onnx_file(program: torch.export.ExportedProgram, tmp_path_factory: pytest.Te
 class TestClusIR:
     """One small network, traced once: its program has every kind of operation that the large ones have."""
 
-    @pytest.mark.parametrize("size", SIZES)
+    @pytest.mark.parametrize("size", [(17, 17), *SIZES[3:]])
     def test_the_program_equals_the_network(self, net: cm.ClusIR, loaded: nn.Module, size: tuple[int, int]) -> None:
         image = torch.rand(1, 3, *size)
         with torch.no_grad():
