@@ -192,6 +192,7 @@ def _train_and_exit(arguments: list[str], output: int) -> NoReturn:
         sys.argv = ["train", *arguments]
         from basicsr_plugin.train import main
 
+        time.sleep(1)  # BasicSR names a folder that it puts aside by the second, and a fork starts faster than that
         main()
         code = 0
     except BaseException:
