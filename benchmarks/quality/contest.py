@@ -19,13 +19,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 import clusir_modules as cm
+from clusir_modules._protocol import final_image
 from clusir_modules.data import AllInOneDataset
 
 from .contestants import CONTESTANTS
+from .known import middle
 
 RESULTS = Path(__file__).parents[1] / "results"
 _RATE, _BATCH, _PATCH, _SHOWN = 2e-3, 8, 64, 192
@@ -42,10 +44,6 @@ def _datasets(photographs: Path, kept_out: Path) -> tuple[AllInOneDataset, AllIn
 
     train = AllInOneDataset(tasks(photographs, {"noise": [15, 25, 50]}, 3), patch_size=_PATCH)
     return train, AllInOneDataset(tasks(kept_out, {f"noise {s}": s for s in (15, 25, 50)}, 1), center_crop=16)
-
-
-def _final(output: Any) -> Tensor:
-    return output if isinstance(output, Tensor) else output[0]
 
 
 def train(name: str, data: AllInOneDataset, seconds: float, seed: int) -> tuple[nn.Module, int]:
@@ -70,7 +68,7 @@ def train(name: str, data: AllInOneDataset, seconds: float, seed: int) -> tuple[
                 loss = loss_of(output, gt) + 0.01 * cm.load_balance_loss(routings)
                 loss = loss + 0.05 * cm.cluster_information_loss(routings)
             else:
-                loss = loss_of(_final(net(lq)), gt)
+                loss = loss_of(final_image(net(lq)), gt)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -90,17 +88,12 @@ def evaluate(net: nn.Module, data: AllInOneDataset) -> dict[str, float]:
     gains: dict[str, list[float]] = {}
     for number in range(len(data)):
         item = data[number]
-        lq, gt = (_middle(item[key])[None] for key in ("lq", "gt"))
+        lq, gt = (middle(item[key], _SHOWN)[None] for key in ("lq", "gt"))
         before, after = (
-            -10 * math.log10(float((image.clamp(0, 1) - gt).square().mean())) for image in (lq, _final(net(lq)))
+            -10 * math.log10(float((image.clamp(0, 1) - gt).square().mean())) for image in (lq, final_image(net(lq)))
         )
         gains.setdefault(item["task"], []).append(after - before)
     return {task: statistics.fmean(values) for task, values in gains.items()}
-
-
-def _middle(image: Tensor) -> Tensor:
-    top, left = ((max(length - _SHOWN, 0)) // 2 for length in image.shape[1:])
-    return image[:, top : top + _SHOWN, left : left + _SHOWN]
 
 
 def _table(results: list[dict[str, Any]]) -> str:

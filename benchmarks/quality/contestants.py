@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -94,8 +94,8 @@ def _nafnet() -> nn.Module:
     return NAFNet(width=16, enc_blk_nums=[1, 1, 1, 2], middle_blk_num=1, dec_blk_nums=[1, 1, 1, 1])
 
 
-def _without(kind: Iterable[type[nn.Module]] | type[nn.Module], make: Callable[[Any], nn.Module]) -> Any:
-    return lambda: _replace(cm.clusir_tiny(), cast(type[nn.Module], kind), make)
+def _without(kind: type[nn.Module], make: Callable[[Any], nn.Module]) -> Callable[[], nn.Module]:
+    return lambda: _replace(cm.clusir_tiny(), kind, make)
 
 
 CONTESTANTS: dict[str, Callable[[], nn.Module]] = {

@@ -16,7 +16,7 @@ from basicsr_plugin.demo.report import TaskResult, contact_sheet
 from clusir_modules.data import AllInOneDataset
 from clusir_modules.metrics import psnr, ssim
 
-__all__ = ["SYNTHETIC", "Evaluation", "known_benchmarks", "restore_all"]
+__all__ = ["SYNTHETIC", "Evaluation", "known_benchmarks", "middle", "restore_all"]
 
 SYNTHETIC: dict[str, Any] = {
     "noise 15": {"type": "GaussianNoise", "sigma": 15},
@@ -60,13 +60,15 @@ def restore_all(net: cm.ClusIR, dataset: AllInOneDataset) -> list[Evaluation]:
         output, routings = net(item["lq"][None], return_routing=True)
         lq, restored, gt = item["lq"], output[0].clamp(0, 1), item["gt"]
         before, after = ((psnr(image, gt), ssim(image, gt)) for image in (lq, restored))
-        results.append(Evaluation(item["task"], before, after, routings, (_middle(lq), _middle(restored), _middle(gt))))
+        shown = (middle(lq, _SHOWN), middle(restored, _SHOWN), middle(gt, _SHOWN))
+        results.append(Evaluation(item["task"], before, after, routings, shown))
     return results
 
 
-def _middle(image: Tensor) -> Tensor:
-    top, left = ((max(length - _SHOWN, 0)) // 2 for length in image.shape[1:])
-    return image[:, top : top + _SHOWN, left : left + _SHOWN].clone()
+def middle(image: Tensor, size: int) -> Tensor:
+    """Copy of the middle ``size`` pixels, fewer where the image is smaller."""
+    top, left = (max(length - size, 0) // 2 for length in image.shape[1:])
+    return image[:, top : top + size, left : left + size].clone()
 
 
 def known_benchmarks(net: cm.ClusIR, data: Path, results: Path) -> list[Evaluation]:
