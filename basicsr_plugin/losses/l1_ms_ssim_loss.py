@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor
 
@@ -16,11 +18,12 @@ class L1MSSSIMLoss(l1_ms_ssim.L1MSSSIMLoss):
 
     Args:
         ms_ssim_weight: Weight of 1 - MS-SSIM against L1.
+        knee: Error of an image from which on it counts by its logarithm.
         loss_weight: Factor of the whole.
     """
 
-    def __init__(self, ms_ssim_weight: float = 0.2, *, loss_weight: float = 1.0) -> None:
-        super().__init__(ms_ssim_weight)
+    def __init__(self, ms_ssim_weight: float = 0.2, *, knee: float = math.inf, loss_weight: float = 1.0) -> None:
+        super().__init__(ms_ssim_weight, knee=knee)
         self.loss_weight = loss_weight
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from clusir_modules.checkpoints import load_weights
 
 from .clusters import cluster_report
 from .known import known_benchmarks
+from .stability import stability_report
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -26,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DATA")
     parser.add_argument("--weights", type=Path, help="of a clusir_tiny; default: those that are shipped")
+    parser.add_argument("--earlier", type=Path, help="checkpoint of the same training, to compare its routing")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     net = cm.clusir_tiny(pretrained=arguments.weights is None)
@@ -35,6 +37,11 @@ def main() -> None:
     torch.manual_seed(0)
     evaluations = known_benchmarks(net, arguments.data, arguments.results)
     cluster_report(evaluations, arguments.results)
+    earlier = None
+    if arguments.earlier is not None:
+        earlier = cm.clusir_tiny()
+        load_weights(earlier, arguments.earlier)
+    stability_report(net, arguments.data, arguments.results, earlier)
 
 
 if __name__ == "__main__":

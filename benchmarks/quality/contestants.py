@@ -107,6 +107,7 @@ CONTESTANTS: dict[str, Callable[[], nn.Module]] = {
     "attention block for WTB": _without(cm.WTB, _RestormerBlock),
     "prompts not fused": _without(cm.PromptFusion, lambda module: _OwnTokens()),
     "no MS-SSIM": cm.clusir_tiny,
+    "plain mean": cm.clusir_tiny,
     "no wavelet evidence": _without(cm.WaveletEvidence, lambda module: _PooledFeatures()),
 }
-"""By name; "no MS-SSIM" differs in its loss alone."""
+"""By name; "no MS-SSIM" and "plain mean" differ in their loss alone."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from .._checks import check_positive
 from .._tracing import exporting
 
-__all__ = ["crop", "pad_to_multiple"]
+__all__ = ["crop", "extend_by_edge", "pad_to_multiple"]
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -34,6 +34,17 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
             x = F.pad(
                 x, (0, 0, 0, added) if dim == 2 else (0, added, 0, 0), mode="reflect" if added < size else "replicate"
             )
+    return x
+
+
+def extend_by_edge(x: Tensor, width: int) -> Tensor:
+    """Extend a map ``(B, C, H, W)`` on all sides by ``width`` copies of its edge.
+
+    Inductor takes the gradient of ``F.pad``'s replication for contiguous where it is channels last, and fails.
+    """
+    for dim in (2, 3):
+        first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
+        x = torch.cat((*[first] * width, x, *[last] * width), dim=dim)
     return x
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .._checks import check_feature_map, check_not_empty
 from ..blocks.feed_forward import GatedFeedForward
+from ..blocks.initial import start_small
 from ..blocks.norm import layer_norm_2d
 from ..routing.pcgrm import PCGRM, Routing
 from .dispatch import dispatch
@@ -89,6 +90,9 @@ class ClusterMoE(nn.Module):
         self.norm = layer_norm_2d(dim)
         self.shared_expert = GatedFeedForward(dim, hidden_dim=hidden_dim)
         self.experts = GatedConvExperts(dim, num_experts, hidden_dim=hidden_dim) if experts is None else experts
+        start_small(self.shared_expert.project_out)
+        if isinstance(self.experts, GatedConvExperts):
+            start_small(self.experts.project_weight, self.experts.project_bias)
 
     @overload
     def forward(self, x: Tensor, *, routing: Routing | None = ..., return_routing: Literal[False] = ...) -> Tensor: ...

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._checks import check_feature_map, check_heads, check_not_empty, check_positive
 from .._precision import full_precision, widen
 from ..attention.transposed import channels_last_rows, diagonal_blocks, mix_channels
 from ..blocks.dynamic_depthwise import dynamic_depthwise
+from ..blocks.padding import extend_by_edge
 from .spectral_gate import NUM_BANDS, SpectralGate
 
 __all__ = ["DAFMM"]
@@ -119,7 +119,7 @@ class DAFMM(nn.Module):
         kernels = logits.softmax(dim=-1).to(x.dtype).repeat_interleave(self.dim // self.num_heads, dim=1)
         kernels = kernels.unflatten(2, (self.kernel_size, self.kernel_size))
         with full_precision(x):  # autocast would convolve in its own type, and low + high is x in its type
-            low = dynamic_depthwise(F.pad(x, (self.kernel_size // 2,) * 4, mode="replicate"), kernels)
+            low = dynamic_depthwise(extend_by_edge(x, self.kernel_size // 2), kernels)
         return low, x - low
 
     def _interact_and_fuse(self, low: Tensor, high: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .._checks import check_feature_map
 from .._precision import full_precision, widen
+from ..blocks.padding import extend_by_edge
 from .charbonnier import charbonnier, check_eps
 
 __all__ = ["EdgeLoss", "laplacian_residual"]
@@ -98,7 +99,7 @@ def _blur(image: Tensor) -> Tensor:
     channels, radius = image.shape[1], len(_TAPS) // 2
     taps = torch.tensor(_TAPS, device=image.device, dtype=image.dtype)
     kernel = torch.outer(taps, taps).expand(channels, 1, -1, -1)
-    padded = F.pad(image, (radius, radius, radius, radius), mode="replicate")
+    padded = extend_by_edge(image, radius)
     return F.conv2d(padded, kernel, groups=channels)
 
 

@@ -14,30 +14,42 @@ __all__ = ["L1MSSSIMLoss"]
 class L1MSSSIMLoss(nn.Module):
     r"""Mean absolute error plus weighted structural dissimilarity.
 
-    .. math:: \operatorname{mean} |p - t| + \lambda (1 - \operatorname{MS\text{-}SSIM}(p, t))
+    .. math::
+        \frac{1}{B} \sum_b \phi(\operatorname{mean} |p_b - t_b|) + \lambda (1 - \operatorname{MS\text{-}SSIM}(p, t)),
+        \quad \phi(e) = \kappa \log(1 + e / \kappa)
 
     Args:
         ms_ssim_weight: :math:`\lambda >= 0`; the paper gives no value, the default is this project's choice.
+        knee: :math:`\kappa > 0`, the error of an image from which on it counts by its logarithm. Images in low light
+            or haze are ten times as far from their target as noisy ones, and a plain mean lets them drown those in a
+            network for all. Infinite, the default, is the plain mean of the paper.
 
     Shape:
         ``pred`` and ``target`` ``(B, C, H, W)`` in [0, 1], any size, to a scalar.
 
     Raises:
-        ValueError: a negative or infinite weight; in ``forward`` two shapes, no 4-D tensor or no image.
+        ValueError: a negative or infinite weight, a knee that is not positive; in ``forward`` two shapes, no 4-D tensor
+            or no image.
         TypeError: an integer tensor.
 
     Reference: ClusIR, arXiv:2512.10948, experimental setup (L1 and MS-SSIM).
     """
 
-    def __init__(self, ms_ssim_weight: float = 0.2) -> None:
+    def __init__(self, ms_ssim_weight: float = 0.2, *, knee: float = math.inf) -> None:
         super().__init__()
         if not 0 <= ms_ssim_weight < math.inf:  # NaN too
             raise ValueError(f"ms_ssim_weight must be finite and >= 0, got {ms_ssim_weight}")
+        if not knee > 0:  # NaN too
+            raise ValueError(f"knee must be > 0, got {knee}")
         self.ms_ssim_weight = ms_ssim_weight
+        self.knee = knee
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         similarity = ms_ssim(pred, target)
-        return (pred - target).abs().mean() + self.ms_ssim_weight * (1 - similarity)
+        errors = (pred - target).abs().mean(dim=(1, 2, 3))
+        if self.knee < math.inf:
+            errors = self.knee * (errors / self.knee).log1p()
+        return errors.mean() + self.ms_ssim_weight * (1 - similarity)
 
     def extra_repr(self) -> str:
-        return f"ms_ssim_weight={self.ms_ssim_weight}"
+        return f"ms_ssim_weight={self.ms_ssim_weight}, knee={self.knee}"

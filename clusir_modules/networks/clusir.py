@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .._checks import check_feature_map, check_not_empty, check_positive
 from ..attention.supervised_attention import SAM
+from ..blocks.initial import start_small
 from ..blocks.padding import crop, pad_to_multiple
 from ..checkpoints import load_weights
 from ..experts.cluster_moe import expand_routing
@@ -72,9 +73,7 @@ class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",))
         )
         self.attentions = nn.ModuleList(SAM(dim, image_channels=in_channels) for _ in range(supervised_stages - 1))
         self.tail = nn.Conv2d(dim, in_channels, 3, padding=1)
-        with torch.no_grad():  # start near the identity: most degradations leave most of the image right
-            for parameter in self.tail.parameters():
-                parameter.mul_(0.1)
+        start_small(self.tail)
         self.record_settings("top_k", "num_prompt_heads", "wave")
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -177,9 +176,9 @@ def clusir_tiny(*, pretrained: bool = False, **overrides: Any) -> ClusIR:
     """
     settings: dict[str, Any] = {
         "dim": 16,
-        "num_blocks": (1, 2, 2, 1),
+        "num_blocks": (1, 2, 3, 1),
         "num_decoder_blocks": (1, 1, 1),
-        "num_refinement_blocks": 0,
+        "num_refinement_blocks": 1,
         "num_experts": 4,
         "embed_dim": 64,
     }

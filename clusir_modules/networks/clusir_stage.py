@@ -78,8 +78,9 @@ class ClusIRStage(nn.Module):
 
     Shallow 3x3 convolution; four encoder levels of :class:`WTB` and one :class:`ClusterMoE`, routed by the
     :class:`WaveletEvidence` of what comes into the level; the prompts of the first three are fused with the fourth
-    (:class:`PromptFusion`), drawn as maps (:class:`PGB`) and injected into the decoder (:class:`DAFMM`); refinement
-    blocks at full resolution.
+    (:class:`PromptFusion`), turned into prompts (:class:`PGB`) and injected into the decoder (:class:`DAFMM`);
+    refinement blocks at full resolution. The prompts are of one pixel, the same for the whole picture: a degradation
+    is nowhere at home in it (this project's choice).
 
     Args:
         dim: channels at full resolution; level ``l`` has ``dim * 2**l`` at ``1 / 2**l`` of it.
@@ -166,7 +167,7 @@ class ClusIRStage(nn.Module):
         )
         self.downs = nn.ModuleList(Downsample(width) for width in dims[:-1])
         self.prompt_fusions = nn.ModuleList(PromptFusion(embed_dim, num_prompt_heads) for _ in dims[:-1])
-        self.prompt_blocks = nn.ModuleList(PGB(embed_dim, width) for width in dims[:-1])
+        self.prompt_blocks = nn.ModuleList(PGB(embed_dim, width, num_components=8, size=1) for width in dims[:-1])
         self.decoder = nn.ModuleList(
             _DecoderLevel(
                 dims[level],
@@ -250,10 +251,9 @@ class ClusIRStage(nn.Module):
         x = encoded[-1]
         decoded: list[Tensor] = []
         for level in reversed(range(NUM_LEVELS - 1)):
-            skip = encoded[level]
             tokens = self.prompt_fusions[level](routings[level].prompt, routings[-1].prompt)
-            prompt = self.prompt_blocks[level](tokens, skip.shape[2:])
-            x = self.decoder[level](x, skip, prompt, self._run)
+            prompt = self.prompt_blocks[level](tokens, (1, 1))
+            x = self.decoder[level](x, encoded[level], prompt, self._run)
             decoded.insert(0, x)
         for block in self.refinement:
             x = self._run(block, x)

@@ -30,7 +30,7 @@ class PGB(nn.Module):
         embed_dim: width ``D`` of the tokens.
         dim: channels of the map.
         num_components: learned maps ``V_n`` that are mixed.
-        size: their height and width, pixels.
+        size: their height and width, pixels; 1 for a prompt that is the same everywhere, its convolution 1x1.
 
     Shape:
         Tokens ``(B, L, D)`` and ``(H, W)`` to ``(B, dim, H, W)``.
@@ -54,7 +54,7 @@ class PGB(nn.Module):
             )
         )
         self.mix = nn.Linear(embed_dim, num_components)
-        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1) if size > 1 else nn.Conv2d(dim, dim, 1)
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         check_tokens(tokens, self.embed_dim, "tokens")

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from .._checks import check_feature_map, check_heads
 from ..attention.transposed import TransposedAttention
 from ..blocks.feed_forward import GatedFeedForward
+from ..blocks.initial import start_small
 from ..blocks.norm import layer_norm_2d
 from .dwt import analyze_stacked, check_wave, synthesize_stacked
 
@@ -64,6 +65,7 @@ class WTB(nn.Module):
         self.detail_gate = nn.Conv2d(dim, 3 * dim, 1)
         self.low_project = nn.Conv2d(dim, dim, 1)
         self.detail_project = nn.Conv2d(3 * dim, 3 * dim, 1, groups=3)
+        start_small(self.low_project, self.detail_project)
 
     def forward(self, x: Tensor) -> Tensor:
         check_feature_map(x, self.dim)

@@ -36,10 +36,10 @@ def dataset(part: str, **options: int | None) -> AllInOneDataset:
 
 train_set, val_set = dataset("train", patch_size=48, seed=1), dataset("val", seed=2)
 net = cm.clusir_tiny()
-optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
+optimizer = torch.optim.AdamW(net.parameters(), lr=4e-3)
 criterion = cm.L1MSSSIMLoss(ms_ssim_weight=0.2)
 losses = []
-for epoch in range(2):
+for epoch in range(5):
     # The set takes (epoch, index) pairs: every patch is new in every epoch, and the same for any number of workers.
     order = [(epoch, index) for index in torch.randperm(len(train_set)).tolist()]
     for batch in DataLoader(train_set, batch_size=4, sampler=order):

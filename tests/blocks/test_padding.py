@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clusir_modules.blocks.padding import pad_to_multiple
+from clusir_modules.blocks.padding import extend_by_edge, pad_to_multiple
 
 
 class TestPadToMultiple:
@@ -43,3 +43,14 @@ class TestPadToMultiple:
     def test_bad_multiple_is_named(self, multiple: int, error: type[Exception]) -> None:
         with pytest.raises(error, match="multiple must be"):
             pad_to_multiple(torch.rand(1, 1, 4, 4), multiple)
+
+
+@pytest.mark.parametrize("width", [0, 1, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_extending_by_the_edge_is_replication_padding(width: int, layout: torch.memory_format) -> None:
+    x = torch.rand(2, 3, 1, 5, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    ours, torchs = extend_by_edge(x, width), torch.nn.functional.pad(x, (width,) * 4, mode="replicate")
+    assert torch.equal(ours, torchs)
+    weights = torch.rand_like(ours)
+    (gradient,), (expected,) = (torch.autograd.grad((y * weights).sum(), x) for y in (ours, torchs))
+    torch.testing.assert_close(gradient, expected, atol=1e-12, rtol=0)

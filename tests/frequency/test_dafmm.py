@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -160,6 +162,24 @@ class TestForward:
         before = module(x, prompt)
         getattr(module, branch).weight.chunk(2)[part].normal_()
         assert float((module(x, prompt) - before).norm() / before.norm()) > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_trains_compiled_by_inductor_channels_last() -> None:
+    module = DAFMM(8, 6, 4, layer_scale=0.5)
+    x = torch.randn(2, 8, 12, 10).contiguous(memory_format=torch.channels_last)
+    prompt = torch.randn(2, 6, 1, 1)
+    torch.compiler.reset()
+    outcomes = []
+    for call in (module, torch.compile(module, fullgraph=True)):
+        module.zero_grad()
+        start = x.clone().requires_grad_()
+        y = call(start, prompt)
+        y.square().mean().backward()
+        outcomes.append([y.detach(), start.grad, *(parameter.grad.clone() for parameter in module.parameters())])
+    for expected, actual in zip(*outcomes, strict=True):
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-4)
 
 
 class TestBadArguments:

@@ -52,8 +52,11 @@ def lively() -> cm.ClusIR:
     torch.manual_seed(0)
     net = cm.clusir_tiny().eval()
     with torch.no_grad():
-        for parameter in net.tail.parameters():
-            parameter.mul_(3)
+        for name, parameter in net.named_parameters():
+            if name.startswith("tail."):
+                parameter.mul_(3)
+            elif any(part in name for part in ("low_project.", "detail_project.", "project_out.", "experts.project_")):
+                parameter.mul_(10)  # these start small
     return net
 
 

@@ -49,7 +49,10 @@ class TestFeatures:
         features = timm.create_model("clusir_tiny", features_only=True, **SMALL).eval()
         missing, unexpected = features.load_state_dict(net.state_dict(), strict=False)
         assert missing == []
-        assert all(name.startswith(("stages.0.decoder", "stages.0.prompt", "tail")) for name in unexpected)
+        assert all(
+            name.startswith(("stages.0.decoder", "stages.0.prompt", "stages.0.refinement", "tail"))
+            for name in unexpected
+        )
         seen = []
         for level in net.stages[0].encoder:
             level.register_forward_hook(lambda module, inputs, output: seen.append(output[0]))

@@ -17,6 +17,25 @@ class TestL1MSSSIMLoss:
         expected = l1 + weight * (1 - ms_ssim(pred, target))
         torch.testing.assert_close(L1MSSSIMLoss(ms_ssim_weight=weight)(pred, target), expected, atol=1e-12, rtol=0)
 
+    @pytest.mark.parametrize("knee", [0.01, 0.5])
+    def test_a_knee_counts_the_error_of_each_image_by_its_logarithm(self, knee: float) -> None:
+        pred, target = torch.rand(2, 3, 3, 20, 17, dtype=torch.float64)
+        pred[0] = target[0] + 0.001
+        errors = [float((p - t).abs().mean()) for p, t in zip(pred, target)]
+        expected = sum(knee * math.log(1 + error / knee) for error in errors) / 3
+        assert float(L1MSSSIMLoss(0.0, knee=knee)(pred, target)) == pytest.approx(expected, abs=1e-12)
+
+    def test_a_knee_gives_a_small_error_the_larger_say(self) -> None:
+        target = torch.rand(2, 3, 16, 16)
+        offset = torch.tensor([0.01, 0.3]).view(2, 1, 1, 1)
+        shares = []
+        for knee in (math.inf, 0.02):
+            pred = (target + offset).requires_grad_()
+            L1MSSSIMLoss(0.0, knee=knee)(pred, target).backward()
+            first, second = pred.grad.abs().mean(dim=(1, 2, 3))
+            shares.append(float(first / second))
+        assert shares == pytest.approx([1, (1 + 0.3 / 0.02) / (1 + 0.01 / 0.02)], rel=1e-3)
+
     @pytest.mark.parametrize("side", [1, 64, 128])
     def test_is_zero_for_identical_images_and_positive_else(self, side: int) -> None:
         loss, x = L1MSSSIMLoss(), torch.rand(2, 3, side, side)
@@ -52,6 +71,11 @@ class TestL1MSSSIMLoss:
     def test_a_bad_weight_is_named(self, weight: float) -> None:
         with pytest.raises(ValueError, match=f"ms_ssim_weight must be finite and >= 0, got {weight}"):
             L1MSSSIMLoss(ms_ssim_weight=weight)
+
+    @pytest.mark.parametrize("knee", [0.0, -1.0, math.nan])
+    def test_a_bad_knee_is_named(self, knee: float) -> None:
+        with pytest.raises(ValueError, match=f"knee must be > 0, got {knee}"):
+            L1MSSSIMLoss(knee=knee)
 
     def test_unequal_shapes_are_refused(self) -> None:
         with pytest.raises(ValueError, match="pred and target must have one shape"):

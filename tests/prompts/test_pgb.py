@@ -23,6 +23,17 @@ class TestPGB:
             expected = F.interpolate(drawn, size=(9, 8), mode="bilinear", align_corners=False)
             torch.testing.assert_close(m[b : b + 1], expected, atol=1e-12, rtol=0)
 
+    @torch.no_grad()
+    def test_of_one_pixel_is_a_mixed_vector_through_a_matrix(self) -> None:
+        module = PGB(6, 4, num_components=3, size=1).double()
+        tokens = torch.randn(2, 7, 6).double()
+        pooled = tokens.sum(1)
+        weights = module.mix(pooled / pooled.norm(dim=1, keepdim=True)).softmax(1)
+        expected = weights @ module.components[..., 0, 0] @ module.conv.weight[..., 0, 0].T + module.conv.bias
+        for size in ((1, 1), (3, 5)):
+            m = module(tokens, size)
+            torch.testing.assert_close(m, expected[..., None, None].expand(2, 4, *size), atol=1e-12, rtol=0)
+
     @pytest.mark.parametrize("size", [(1, 1), (4, 4), (3, 11), (40, 7)])
     def test_draws_a_map_of_any_size(self, size: tuple[int, int]) -> None:
         m = PGB(6, 4, size=4)(torch.randn(2, 3, 6), size)

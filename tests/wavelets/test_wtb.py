@@ -54,6 +54,11 @@ class TestWTB:
         assert torch.equal(block(x), x)
 
     @torch.no_grad()
+    def test_starts_nearly_as_the_identity(self) -> None:
+        x = torch.randn(2, 16, 12, 10)
+        assert 1e-5 < float((WTB(16, 2)(x) - x).norm() / x.norm()) < 0.1
+
+    @torch.no_grad()
     def test_the_attention_sees_the_whole_map(self) -> None:
         block = WTB(4, 2).double()
         x = torch.randn(1, 4, 32, 32).double()

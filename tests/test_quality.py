@@ -1,0 +1,70 @@
+"""The evaluation of trained weights, on pictures of a few pixels and a network that knows nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+import clusir_modules as cm
+from benchmarks.quality.clusters import cluster_report, normalized_mutual_information
+from benchmarks.quality.known import known_benchmarks, restore_all
+from benchmarks.quality.stability import changed, stability_report
+from clusir_modules.data import AllInOneDataset
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for folder in ("cbsd68", "rain100h_part/input", "rain100h_part/target"):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(2):
+            smooth = np.kron(draw.integers(0, 256, (4, 4, 3)), np.ones((8, 8, 1)))
+            Image.fromarray(smooth.astype(np.uint8)).save(tmp_path / folder / f"{number}.png")
+    return tmp_path
+
+
+def test_information_of_labels() -> None:
+    assert normalized_mutual_information([1, 1, 2, 3], ["a", "a", "b", "c"]) == pytest.approx(1)
+    assert normalized_mutual_information([1, 1, 2, 2], ["a", "b", "a", "b"]) == pytest.approx(0)
+    assert normalized_mutual_information([1, 1], ["a", "a"]) == 0
+    # H(first) = log 2, H(second) = 1.5 log 2, joint entropy 1.5 log 2
+    assert normalized_mutual_information([1, 1, 2, 2], ["a", "a", "b", "c"]) == pytest.approx(2 / 2.5)
+
+
+def test_tables_hold_what_was_measured(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = cm.clusir_tiny()
+    evaluations = known_benchmarks(net, data, tmp_path)
+    rows = {row["task"]: row for row in json.loads((tmp_path / "quality_cbsd68.json").read_text())["rows"]}
+    assert {row["images"] for row in rows.values()} == {2}
+    task = {"name": "n", "dataroot_gt": data / "cbsd68", "degradation": {"type": "GaussianNoise", "sigma": 25}}
+    dataset = AllInOneDataset([task], center_crop=16)
+    expected = [
+        peak_signal_noise_ratio(item["gt"].numpy(), net(item["lq"][None])[0].clamp(0, 1).detach().numpy(), data_range=1)
+        for item in (dataset[0], dataset[1])
+    ]
+    found = [evaluation.after[0] for evaluation in restore_all(net, dataset)]
+    assert found == pytest.approx(expected, abs=1e-3)
+    assert rows["noise 25"]["restored"][0] == pytest.approx(
+        np.mean([e.after[0] for e in evaluations if e.task == "noise 25"])
+    )
+    assert "Rain100H part" in (tmp_path / "quality_real.md").read_text()
+    cluster_report(evaluations, tmp_path)
+    assert len(json.loads((tmp_path / "quality_clusters.json").read_text())) == 4
+    for name in ("quality_cbsd68", "quality_real", "quality_clusters", "quality_prompts"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 1000
+
+
+def test_routing_that_stays_and_routing_that_changes(data: Path, tmp_path: Path) -> None:
+    net = cm.clusir_tiny()
+    stability_report(net, data, tmp_path, earlier=net)
+    assert json.loads((tmp_path / "quality_stability.json").read_text())["earlier checkpoint"] == [0, 0, 0, 0]
+    routings = net.route(torch.rand(1, 3, 32, 32))
+    second = routings[1]._replace(expert_probs=1 - routings[1].expert_probs)
+    assert changed(routings, (routings[0], second, *routings[2:])) == [False, True, False, False]
