@@ -21,7 +21,7 @@ class L1MSSSIMLoss(nn.Module):
     Args:
         ms_ssim_weight: :math:`\lambda >= 0`; the paper gives no value, the default is this project's choice.
         knee: :math:`\kappa > 0`, the error of an image from which on it counts by its logarithm. Images in low light
-            or haze are ten times as far from their target as noisy ones, and a plain mean lets them drown those in a
+            or haze are several times as far from their target as noisy ones, and a mean lets them drown those in a
             network for all. Infinite, the default, is the plain mean of the paper.
 
     Shape:
