@@ -55,7 +55,7 @@ def test_tables_hold_what_was_measured(data: Path, tmp_path: Path) -> None:
         np.mean([e.after[0] for e in evaluations if e.task == "noise 25"])
     )
     assert "Rain100H part" in (tmp_path / "quality_real.md").read_text()
-    cluster_report(evaluations, tmp_path)
+    cluster_report(net, evaluations, tmp_path)
     assert len(json.loads((tmp_path / "quality_clusters.json").read_text())) == 4
     for name in ("quality_cbsd68", "quality_real", "quality_clusters", "quality_prompts"):
         assert (tmp_path / f"{name}.png").stat().st_size > 1000

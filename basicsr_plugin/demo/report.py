@@ -15,7 +15,7 @@ from tqdm import tqdm
 from clusir_modules import ClusIR
 from clusir_modules.data import AllInOneDataset
 
-__all__ = ["TaskResult", "contact_sheet", "evaluate", "format_table", "routing_picture", "write_csv"]
+__all__ = ["TaskResult", "average", "contact_sheet", "evaluate", "format_table", "routing_picture", "write_csv"]
 
 
 class TaskResult(NamedTuple):
@@ -63,10 +63,11 @@ def evaluate(net: ClusIR, dataset: AllInOneDataset) -> list[TaskResult]:
                 tuple(routing.expert_probs[0] for routing in routings),
             )
         )
-    return [_average(results) for results in found.values()]
+    return [average(results) for results in found.values()]
 
 
-def _average(results: Sequence[TaskResult]) -> TaskResult:
+def average(results: Sequence[TaskResult]) -> TaskResult:
+    """Mean of several results of one task; the first gives the example."""
     return TaskResult(
         results[0].task,
         float(np.mean([result.input_psnr for result in results])),

@@ -36,7 +36,7 @@ def main() -> None:
     arguments.results.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     evaluations = known_benchmarks(net, arguments.data, arguments.results)
-    cluster_report(evaluations, arguments.results)
+    cluster_report(net, evaluations, arguments.results)
     earlier = None
     if arguments.earlier is not None:
         earlier = cm.clusir_tiny()

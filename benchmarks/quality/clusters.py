@@ -8,9 +8,13 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn.functional import normalize
+
+import clusir_modules as cm
+from basicsr_plugin.demo.report import average, routing_picture
 
 from .known import Evaluation
 
@@ -32,7 +36,7 @@ def _kind(task: str) -> str:
     return "noise" if task.startswith("noise") else task
 
 
-def cluster_report(evaluations: Sequence[Evaluation], results: Path) -> None:
+def cluster_report(net: cm.ClusIR, evaluations: Sequence[Evaluation], results: Path) -> None:
     """Write ``quality_clusters`` (JSON, table, heat maps) and ``quality_prompts.png``, for single degradations."""
     single = [e for e in evaluations if "+" not in e.task]
     kinds, levels = [_kind(e.task) for e in single], range(len(single[0].routings))
@@ -65,36 +69,23 @@ def cluster_report(evaluations: Sequence[Evaluation], results: Path) -> None:
         )
     (results / "quality_clusters.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
-    _heat_maps(single, results / "quality_clusters.png")
-    _prompt_map(single, results / "quality_prompts.png")
+    by_task = [[e.result() for e in single if e.task == task] for task in dict.fromkeys(e.task for e in single)]
+    routing_picture([average(found) for found in by_task], results / "quality_clusters.png")
+    prototypes = [module.prototypes.detach() for module in net.modules() if isinstance(module, cm.PCGRM)]
+    _prompt_map(single, prototypes, results / "quality_prompts.png")
 
 
-def _heat_maps(evaluations: Sequence[Evaluation], path: Path) -> None:
-    tasks = list(dict.fromkeys(e.task for e in evaluations))
-    levels = len(evaluations[0].routings)
-    figure = Figure(figsize=(3.4 * levels, 5.6), layout="constrained")
-    for line, field in zip(figure.subplots(2, levels), ("cluster_probs", "expert_probs"), strict=True):
-        for level, axis in enumerate(line):
-            rows = [
-                torch.cat([getattr(e.routings[level], field) for e in evaluations if e.task == task]).mean(dim=0)
-                for task in tasks
-            ]
-            image = axis.imshow(torch.stack(rows).numpy(), vmin=0, aspect="auto", cmap="magma")
-            axis.set_title(f"level {level + 1}: mean {field.replace('_', ' ')}", fontsize=9)
-            axis.set_yticks(range(len(tasks)), tasks if level == 0 else [], fontsize=8)
-            figure.colorbar(image, ax=axis, shrink=0.8)
-    figure.savefig(path, dpi=100)
-
-
-def _prompt_map(evaluations: Sequence[Evaluation], path: Path) -> None:
-    """The two first principal components of each level's prompt, a point for each image."""
+def _prompt_map(evaluations: Sequence[Evaluation], prototypes: Sequence[Tensor], path: Path) -> None:
+    """The two first principal components of each level's prompt, a point for each image, a cross for each prototype."""
     levels = len(evaluations[0].routings)
     figure = Figure(figsize=(4.2 * levels, 4.2), layout="constrained")
     for level, axis in enumerate(figure.subplots(1, levels)):
-        prompts = torch.cat([e.routings[level].prompt.sum(dim=1) for e in evaluations]).numpy()
-        centered = prompts - prompts.mean(axis=0)
-        _, _, directions = np.linalg.svd(centered, full_matrices=False)
-        points = centered @ directions[:2].T
+        prompts = torch.cat([e.routings[level].prompt.sum(dim=1) for e in evaluations])
+        center = prompts.mean(dim=0)
+        plane = torch.linalg.svd(prompts - center, full_matrices=False).Vh[:2].T
+        points = ((prompts - center) @ plane).numpy()
+        corners = ((normalize(prototypes[level], dim=1) - center) @ plane).numpy()
+        axis.scatter(corners[:, 0], corners[:, 1], s=40, c="black", marker="x", label="prototypes")
         for task in dict.fromkeys(e.task for e in evaluations):
             chosen = [number for number, e in enumerate(evaluations) if e.task == task]
             axis.scatter(points[chosen, 0], points[chosen, 1], s=8, label=task)

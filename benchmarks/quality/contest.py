@@ -1,9 +1,9 @@
-"""Train small networks on the same data for the same seconds of one core each, and compare what they restore.
+"""Train small networks on the same data for the same seconds of one core or the same steps, and compare the results.
 
 Noise 15, 25 and 50, rain, haze, blur and low light on 64-pixel patches, batches of 8, AdamW with warm-up and cosine
-over the seconds, moving average of the weights; PSNR on the kept-out photographs, cut to their middle 192 pixels. A
-result of a network, seed and number of seconds is kept in ``contest.json`` and not measured again; seconds are of the
-processor, so that several can run beside each other.
+over the budget, moving average of the weights; PSNR on the kept-out photographs, cut to their middle 192 pixels. A
+result of a network, seed and budget is kept in ``contest.json`` and not measured again. Seconds are of the processor,
+and a busy neighbor makes them shorter: compare networks by seconds where they ran in turns, parts of one by steps.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from tqdm import tqdm
 import clusir_modules as cm
 from clusir_modules._protocol import final_image
 from clusir_modules.data import AllInOneDataset
+from clusir_modules.metrics import psnr
 
-from .contestants import CONTESTANTS
+from .contestants import CONTESTANTS, PEERS
 from .known import middle
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -46,8 +47,8 @@ def _datasets(photographs: Path, kept_out: Path) -> tuple[AllInOneDataset, AllIn
     return train, AllInOneDataset(tasks(kept_out, {f"noise {s}": s for s in (15, 25, 50)}, 1), center_crop=16)
 
 
-def train(name: str, data: AllInOneDataset, seconds: float, seed: int) -> tuple[nn.Module, int]:
-    """Return the averaged network and the number of its steps."""
+def train(name: str, data: AllInOneDataset, budget: float, unit: str, seed: int) -> tuple[nn.Module, int, float]:
+    """Return the averaged network, the number of its steps and its seconds; ``unit`` is ``"s"`` or ``"steps"``."""
     torch.manual_seed(seed)
     net = CONTESTANTS[name]()
     average = copy.deepcopy(net).eval()
@@ -55,8 +56,8 @@ def train(name: str, data: AllInOneDataset, seconds: float, seed: int) -> tuple[
     loss_of = cm.L1MSSSIMLoss(0.0 if name == "no MS-SSIM" else 0.02, knee=math.inf if name == "plain mean" else 0.02)
     optimizer = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=1e-4, betas=(0.9, 0.99))
     draw = np.random.default_rng(seed)
-    start, step, share = time.process_time(), 0, 0.0
-    with tqdm(total=round(seconds), desc=f"{name}, seed {seed}", unit="s") as bar:
+    start, step, seconds, share = time.process_time(), 0, 0.0, 0.0
+    with tqdm(total=round(budget), desc=f"{name}, seed {seed}", unit=unit) as bar:
         while share < 1:
             optimizer.param_groups[0]["lr"] = (
                 _RATE * min(1, (step + 1) / 50) * (0.01 + 0.99 * math.cos(share * math.pi / 2) ** 2)
@@ -77,9 +78,10 @@ def train(name: str, data: AllInOneDataset, seconds: float, seed: int) -> tuple[
             with torch.no_grad():
                 for kept, parameter in zip(average.parameters(), net.parameters(), strict=True):
                     kept.lerp_(parameter, max(0.02, 1 / step))
-            share = (time.process_time() - start) / seconds
-            bar.update(min(round(share * seconds), round(seconds)) - bar.n)
-    return average, step
+            seconds = time.process_time() - start
+            share = (seconds if unit == "s" else step) / budget
+            bar.update(min(round(share * budget), round(budget)) - bar.n)
+    return average, step, seconds
 
 
 @torch.inference_mode()
@@ -89,10 +91,10 @@ def evaluate(net: nn.Module, data: AllInOneDataset) -> dict[str, float]:
     for number in range(len(data)):
         item = data[number]
         lq, gt = (middle(item[key], _SHOWN)[None] for key in ("lq", "gt"))
-        before, after = (
-            -10 * math.log10(float((image.clamp(0, 1) - gt).square().mean())) for image in (lq, final_image(net(lq)))
+        target, before, after = (
+            image.clamp(0, 1)[0].permute(1, 2, 0).numpy() for image in (gt, lq, final_image(net(lq)))
         )
-        gains.setdefault(item["task"], []).append(after - before)
+        gains.setdefault(item["task"], []).append(psnr(after, target) - psnr(before, target))
     return {task: statistics.fmean(values) for task, values in gains.items()}
 
 
@@ -100,18 +102,18 @@ def _table(results: list[dict[str, Any]]) -> str:
     lines = [
         "PSNR gained over the input in dB, mean over the seeds, ± standard deviation between them; one core each.",
         "",
-        f"| network | parameters | seconds | seeds | steps | average | {' | '.join(results[0]['gain'])} |",
-        "|---" * (6 + len(results[0]["gain"])) + "|",
+        f"| network | budget | parameters | seconds | seeds | steps | average | {' | '.join(results[0]['gain'])} |",
+        "|---" * (7 + len(results[0]["gain"])) + "|",
     ]
-    groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for result in results:
-        groups.setdefault((result["network"], result["seconds"]), []).append(result)
-    for (name, seconds), group in groups.items():
+        groups.setdefault((result["budget"], result["network"]), []).append(result)
+    for (budget, name), group in groups.items():
         averages = [statistics.fmean(result["gain"].values()) for result in group]
         spread = f" ± {statistics.stdev(averages):.2f}" if len(averages) > 1 else ""
         cells = [f"{statistics.fmean(r['gain'][task] for r in group):.2f}" for task in group[0]["gain"]]
-        steps = round(statistics.fmean(result["steps"] for result in group))
-        head = (name, f"{group[0]['parameters'] / 1e6:.2f} M", f"{seconds:g}", len(group), steps)
+        steps, seconds = (round(statistics.fmean(result[key] for result in group)) for key in ("steps", "seconds"))
+        head = (name, budget, f"{group[0]['parameters'] / 1e6:.2f} M", seconds, len(group), steps)
         lines.append(
             f"| {' | '.join(map(str, head))} | {statistics.fmean(averages):.2f}{spread} | {' | '.join(cells)} |"
         )
@@ -123,12 +125,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality.contest", description=__doc__)
     parser.add_argument("--photographs", type=Path, required=True, help="folder to train on")
     parser.add_argument("--kept-out", type=Path, required=True, help="folder to evaluate on")
-    parser.add_argument("--seconds", type=float, default=180, help="of one core, for each network and seed")
+    parser.add_argument("--budget", type=float, default=180, help="for each network and seed, in --unit")
+    parser.add_argument("--unit", choices=("s", "steps"), default="s", help="seconds of one core, or training steps")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("networks", nargs="*", help=f"of {', '.join(CONTESTANTS)}; all by default")
+    parser.add_argument("networks", nargs="*", help=f"of {', '.join(CONTESTANTS)}; by default those that --unit suits")
     arguments = parser.parse_args()
-    names = arguments.networks or list(CONTESTANTS)
+    suited = PEERS if arguments.unit == "s" else [name for name in CONTESTANTS if name not in PEERS[1:]]
+    names = arguments.networks or suited
     unknown = [name for name in names if name not in CONTESTANTS]
     if unknown:
         parser.error(f"networks must be of {', '.join(CONTESTANTS)}, got {', '.join(unknown)}")
@@ -137,13 +141,14 @@ def main() -> None:
     path = arguments.results / "contest.json"
     for seed in arguments.seeds:
         for name in names:
-            key = {"network": name, "seconds": arguments.seconds, "seed": seed}
+            key = {"network": name, "budget": f"{arguments.budget:g} {arguments.unit}", "seed": seed}
             known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
             if any(key.items() <= result.items() for result in known):
                 continue
-            net, steps = train(name, training, arguments.seconds, seed)
+            net, steps, seconds = train(name, training, arguments.budget, arguments.unit, seed)
             parameters = sum(parameter.numel() for parameter in net.parameters())
-            known.append({**key, "parameters": parameters, "steps": steps, "gain": evaluate(net, kept_out)})
+            cost = {"parameters": parameters, "steps": steps, "seconds": seconds}
+            known.append({**key, **cost, "gain": evaluate(net, kept_out)})
             arguments.results.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
             path.with_suffix(".md").write_text(_table(known), encoding="utf-8")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import clusir_modules as cm
 from clusir_modules._precision import widen
 
-__all__ = ["CONTESTANTS"]
+__all__ = ["CONTESTANTS", "PEERS"]
 
 
 class _SoftmaxRouter(nn.Module):
@@ -111,3 +111,4 @@ CONTESTANTS: dict[str, Callable[[], nn.Module]] = {
     "no wavelet evidence": _without(cm.WaveletEvidence, lambda module: _PooledFeatures()),
 }
 """By name; "no MS-SSIM" and "plain mean" differ in their loss alone."""
+PEERS = ("ClusIR", "Restormer", "NAFNet")

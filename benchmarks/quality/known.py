@@ -16,9 +16,9 @@ from basicsr_plugin.demo.report import TaskResult, contact_sheet
 from clusir_modules.data import AllInOneDataset
 from clusir_modules.metrics import psnr, ssim
 
-__all__ = ["SYNTHETIC", "Evaluation", "known_benchmarks", "middle", "restore_all"]
+__all__ = ["Evaluation", "degraded", "known_benchmarks", "middle", "restore_all"]
 
-SYNTHETIC: dict[str, Any] = {
+_SYNTHETIC: dict[str, Any] = {
     "noise 15": {"type": "GaussianNoise", "sigma": 15},
     "noise 25": {"type": "GaussianNoise", "sigma": 25},
     "noise 50": {"type": "GaussianNoise", "sigma": 50},
@@ -56,6 +56,20 @@ class Evaluation(NamedTuple):
     routings: tuple[cm.Routing, ...]
     images: tuple[Tensor, Tensor, Tensor]
 
+    def result(self) -> TaskResult:
+        """As the tables and pictures of the demo take it."""
+        clusters, experts = (
+            tuple(getattr(r, field)[0] for r in self.routings) for field in ("cluster_probs", "expert_probs")
+        )
+        return TaskResult(self.task, self.before[0], self.after[0], self.images, clusters, experts)
+
+
+def degraded(photographs: Path, *, mixtures: bool = True) -> AllInOneDataset:
+    """Every photograph under every degradation, with or without those of several kinds at once."""
+    kinds = {name: kind for name, kind in _SYNTHETIC.items() if mixtures or "+" not in name}
+    tasks = [{"name": name, "dataroot_gt": photographs, "degradation": kind} for name, kind in kinds.items()]
+    return AllInOneDataset(tasks, center_crop=16)
+
 
 @torch.inference_mode()
 def restore_all(net: cm.ClusIR, dataset: AllInOneDataset) -> list[Evaluation]:
@@ -84,8 +98,7 @@ def middle(image: Tensor, size: int) -> Tensor:
 
 def known_benchmarks(net: cm.ClusIR, data: Path, results: Path) -> list[Evaluation]:
     """Write ``quality_cbsd68`` and ``quality_real`` (JSON, table, contact sheet); return what was found on CBSD68."""
-    tasks = [{"name": name, "dataroot_gt": data / "cbsd68", "degradation": d} for name, d in SYNTHETIC.items()]
-    synthetic = restore_all(net, AllInOneDataset(tasks, center_crop=16))
+    synthetic = restore_all(net, degraded(data / "cbsd68"))
     _write(synthetic, results / "quality_cbsd68", net)
     real = [
         {"name": name, "dataroot_lq": data / folder / "input", "dataroot_gt": data / folder / "target", "pairing": rule}
@@ -112,7 +125,7 @@ def _write(evaluations: Sequence[Evaluation], path: Path, net: cm.ClusIR) -> Non
         rows.append({"task": task, "images": len(found), "input": before, "restored": after})
         by_gain = sorted(found, key=lambda e: e.after[0] - e.before[0])
         for label, e in (("best", by_gain[-1]), ("worst", by_gain[0])):
-            sheet.append(TaskResult(f"{task}, {label}", e.before[0], e.after[0], e.images, (), ()))
+            sheet.append(e.result()._replace(task=f"{task}, {label}"))
     path.with_suffix(".json").write_text(
         json.dumps({"parameters": parameters, "rows": rows}, indent=2) + "\n", encoding="utf-8"
     )

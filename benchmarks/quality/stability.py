@@ -11,9 +11,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import clusir_modules as cm
-from clusir_modules.data import AllInOneDataset
 
-from .known import SYNTHETIC
+from .known import degraded
 
 __all__ = ["changed", "stability_report"]
 
@@ -49,12 +48,7 @@ def stability_report(net: cm.ClusIR, data: Path, results: Path, earlier: cm.Clus
     if earlier is not None:
         variants["earlier checkpoint"] = earlier.eval().route
     net.eval()
-    tasks = [
-        {"name": name, "dataroot_gt": data / "cbsd68", "degradation": kind}
-        for name, kind in SYNTHETIC.items()
-        if "+" not in name
-    ]
-    dataset = AllInOneDataset(tasks, center_crop=16)
+    dataset = degraded(data / "cbsd68", mixtures=False)
     found: dict[str, list[list[bool]]] = {name: [] for name in variants}
     numbers = range(0, len(dataset), _EVERY)
     for number in tqdm(numbers, unit="image", desc="stability"):
