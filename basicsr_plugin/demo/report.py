@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from clusir_modules import ClusIR
 from clusir_modules.data import AllInOneDataset
+from clusir_modules.metrics import psnr
 
 __all__ = ["TaskResult", "average", "contact_sheet", "evaluate", "format_table", "routing_picture", "write_csv"]
 
@@ -39,9 +40,7 @@ class TaskResult(NamedTuple):
 
 
 def _psnr(image: Tensor, target: Tensor) -> float:
-    from skimage.metrics import peak_signal_noise_ratio
-
-    return float(peak_signal_noise_ratio(target.numpy(), image.clamp(0, 1).numpy(), data_range=1))
+    return psnr(image.permute(1, 2, 0).numpy(), target.permute(1, 2, 0).numpy())
 
 
 @torch.inference_mode()
