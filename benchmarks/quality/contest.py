@@ -129,13 +129,16 @@ def main() -> None:
     parser.add_argument("--unit", choices=("s", "steps"), default="s", help="seconds of one core, or training steps")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("networks", nargs="*", help=f"of {', '.join(CONTESTANTS)}; by default those that --unit suits")
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        choices=CONTESTANTS,
+        metavar="NAME",
+        help=f"of {', '.join(CONTESTANTS)}; by default those that --unit suits",
+    )
     arguments = parser.parse_args()
     suited = PEERS if arguments.unit == "s" else [name for name in CONTESTANTS if name not in PEERS[1:]]
     names = arguments.networks or suited
-    unknown = [name for name in names if name not in CONTESTANTS]
-    if unknown:
-        parser.error(f"networks must be of {', '.join(CONTESTANTS)}, got {', '.join(unknown)}")
     torch.set_num_threads(1)
     training, kept_out = _datasets(arguments.photographs, arguments.kept_out)
     path = arguments.results / "contest.json"
