@@ -14,13 +14,19 @@ from clusir_cli.files import Job
 __all__ = ["run_all"]
 
 
-def run_all(jobs: Sequence[Job], work: Callable[[Job], None], done: str) -> None:
+def run_all(
+    jobs: Sequence[Job],
+    work: Callable[[Job], None],
+    done: str,
+    targets_of: Callable[[Job], Sequence[Path]] = lambda job: (job.target,),
+) -> None:
     """Do all jobs; one that fails does not stop the others.
 
     Args:
         jobs: what to do.
         work: does one; whatever it raises counts as a failure of this picture.
         done: past participle for the summary.
+        targets_of: the files that a job writes.
 
     Raises:
         SystemExit: with code 1, if any failed.
@@ -28,12 +34,13 @@ def run_all(jobs: Sequence[Job], work: Callable[[Job], None], done: str) -> None
     from tqdm import tqdm
 
     failures = 0
+    sources = {job.source.resolve() for job in jobs}
     taken: dict[Path, Path] = {}
     bar: Any = tqdm(jobs, unit="picture", disable=None)
     for job in bar:
         bar.set_postfix_str(job.source.name)
         try:
-            _require_own_target(job, taken)
+            _require_own_targets(job.source, targets_of(job), sources, taken)
             job.target.parent.mkdir(parents=True, exist_ok=True)
             work(job)
         except Exception as error:
@@ -45,10 +52,13 @@ def run_all(jobs: Sequence[Job], work: Callable[[Job], None], done: str) -> None
         raise SystemExit(1)
 
 
-def _require_own_target(job: Job, taken: dict[Path, Path]) -> None:
+def _require_own_targets(source: Path, targets: Sequence[Path], sources: set[Path], taken: dict[Path, Path]) -> None:
     """Refuse to write over an input, or over the result of another."""
-    target = job.target.resolve()
-    if target == job.source.resolve():
-        raise ValueError("the result would replace the picture; give another output")
-    if taken.setdefault(target, job.source) != job.source:
-        raise ValueError(f"{job.target} is already the result of {taken[target]}")
+    for target in targets:
+        place = target.resolve()
+        if place == source.resolve():
+            raise ValueError("the result would replace the picture; give another output")
+        if place in sources:
+            raise ValueError(f"the result would replace {target}, which is to be read too; give another output")
+        if taken.setdefault(place, source) != source:
+            raise ValueError(f"{target} is already the result of {taken[place]}")

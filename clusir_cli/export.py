@@ -20,8 +20,8 @@ _SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
 def export(checkpoint: str, file_format: str, output: str | None) -> None:
     """Write a checkpoint in another format.
 
-    onnx and pt2 (torch.export) hold the network itself, for pictures of any size; safetensors holds weights and
-    configuration.
+    onnx and pt2 (torch.export) hold the network itself, for pictures of any size (pt2: sides of 17 pixels and more);
+    safetensors holds weights and configuration.
 
     \b
     Examples:

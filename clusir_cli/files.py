@@ -27,13 +27,18 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
         output: a file for one input file, else a folder, in which the pictures keep their names and subfolders.
 
     Raises:
-        click.UsageError: an input does not exist, there is no picture, or ``output`` is a file for several pictures.
+        click.UsageError: an input does not exist, there is no picture, ``output`` is a file for several pictures, or
+            for one picture a file that ends in no suffix of pictures.
     """
     to = Path(output)
     found = [entry for given in inputs for entry in _find(given, to)]
     if not found:
         raise click.UsageError(f"no pictures in {', '.join(inputs)}")
     single_file = len(inputs) == 1 and Path(inputs[0]).is_file()
+    if single_file and to.suffix and not to.exists() and not _is_picture(to):
+        from clusir_modules.data.reading import IMAGE_SUFFIXES
+
+        raise click.UsageError(f"{output} must be a folder or end in one of {', '.join(sorted(IMAGE_SUFFIXES))}")
     if not to.is_dir() and _is_picture(to):
         if not single_file:
             raise click.UsageError(f"{output} is one file, but the input may be several; give a folder")

@@ -37,6 +37,9 @@ def inspect(image: str, weights: str | None, device: str | None, plot: str | Non
       clusir inspect photo.jpg
       clusir inspect photo.jpg --weights net_g_latest.pth --plot routing.png
     """
+    target = Path(plot or f"{Path(image).stem}_routing.png")
+    if not target.absolute().parent.is_dir():
+        raise click.UsageError(f"there is no folder {target.parent}")
     place = find_device(device)
     net: Any = load(weights).to(place)
     if not hasattr(net, "route"):
@@ -52,10 +55,12 @@ def inspect(image: str, weights: str | None, device: str | None, plot: str | Non
         raise click.ClickException(str(error)) from error
     pixels = _middle(pixels)
     with torch.no_grad():
-        routings = net.route(_to_tensor(pixels, net.in_channels).to(place))
+        try:
+            routings = net.route(_to_tensor(pixels, net.in_channels).to(place))
+        except ValueError as error:
+            raise click.ClickException(f"{image} does not fit the network: {error}") from error
     for level, routing in enumerate(routings, start=1):
         click.echo(_describe(level, routing))
-    target = Path(plot or f"{Path(image).stem}_routing.png")
     _plot(pixels, routings, target)
     click.echo(f"wrote {target}")
 

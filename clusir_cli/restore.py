@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -77,10 +78,14 @@ def restore(
         result = picture._replace(pixels=restore_image(net, picture.pixels, progress=False, **options))
         write_picture(result, job.target)
         if compare:
-            with written_whole(job.target.with_name(f"{job.target.stem}_compare.png")) as file:
+            with written_whole(_comparison(job)) as file:
                 _side_by_side(picture.pixels, result.pixels).save(file)
 
-    run_all(jobs, work, "restored")
+    run_all(jobs, work, "restored", lambda job: (job.target, _comparison(job)) if compare else (job.target,))
+
+
+def _comparison(job: Job) -> Path:
+    return job.target.with_name(f"{job.target.stem}_compare.png")
 
 
 def _side_by_side(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> Any:

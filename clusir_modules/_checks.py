@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_choice", "check_feature_map", "check_heads", "check_not_empty", "check_positive", "check_top_k"]
+__all__ = [
+    "check_choice",
+    "check_feature_map",
+    "check_heads",
+    "check_not_empty",
+    "check_number",
+    "check_positive",
+    "check_top_k",
+]
 
 
-def check_positive(name: str, value: int) -> int:
-    """Return ``value`` if it is an integer of at least 1.
+def check_positive(name: str, value: int, least: int = 1) -> int:
+    """Return ``value`` if it is an integer of at least ``least``.
 
     Raises:
         TypeError: ``value`` is no integer.
-        ValueError: ``value`` is below 1.
+        ValueError: ``value`` is below.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, got {type(value).__name__} {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be >= 1, got {value}")
+    if value < least:
+        raise ValueError(f"{name} must be >= {least}, got {value}")
+    return value
+
+
+def check_number(name: str, value: float, least: float = -math.inf) -> float:
+    """Return ``value`` if it is a finite number of at least ``least``.
+
+    Raises:
+        TypeError: ``value`` is no number.
+        ValueError: ``value`` is below, infinite or NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} {value!r}")
+    if not (math.isfinite(value) and value >= least):
+        raise ValueError(f"{name} must be finite{'' if least == -math.inf else f' and >= {least}'}, got {value}")
     return value
 
 
@@ -28,8 +51,11 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> str:
     """Return ``value`` if it is one of ``choices``.
 
     Raises:
+        TypeError: it is no string.
         ValueError: it is not.
     """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {', '.join(sorted(choices))}, got {type(value).__name__} {value!r}")
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(sorted(choices))}, got {value!r}")
     return value

@@ -73,9 +73,10 @@ class SAM(nn.Module):
         """Return the gated features and the restored image."""
         check_feature_map(feat, self.dim, "feat")
         check_feature_map(image, self.image_channels, "image")
-        if feat.shape[2:] != image.shape[2:]:
+        if feat.shape[0] != image.shape[0] or feat.shape[2:] != image.shape[2:]:
             raise ValueError(
-                f"feat and image must have the same height and width, got {tuple(feat.shape)} and {tuple(image.shape)}"
+                f"feat and image must have the same batch, height and width, "
+                f"got {tuple(feat.shape)} and {tuple(image.shape)}"
             )
         restored = self.conv2(feat) + image
         return torch.addcmul(feat, self.conv1(feat), self.attention(restored)), restored

@@ -68,8 +68,9 @@ class CSFF(nn.Module):
         check_feature_map(x, self.dim)
         for name, feature in (("encoder_feature", encoder_feature), ("decoder_feature", decoder_feature)):
             check_feature_map(feature, self.context_dim, name)
-            if feature.shape[2:] != x.shape[2:]:
+            if feature.shape[0] != x.shape[0] or feature.shape[2:] != x.shape[2:]:
                 raise ValueError(
-                    f"{name} must have the height and width of x, got {tuple(feature.shape)} and {tuple(x.shape)}"
+                    f"{name} must have the batch, height and width of x, "
+                    f"got {tuple(feature.shape)} and {tuple(x.shape)}"
                 )
         return fuse_cross_stage(x, encoder_feature, decoder_feature, self.encoder_conv, self.decoder_conv)

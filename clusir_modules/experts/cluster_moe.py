@@ -21,8 +21,11 @@ def expand_routing(routing: Routing, batch: int) -> Routing:
     """Repeat the routing of one image for ``batch`` images (its tiles); leave one that fits as it is.
 
     Raises:
+        TypeError: it is no :class:`Routing`.
         ValueError: it belongs to another number of images.
     """
+    if not isinstance(routing, Routing):
+        raise TypeError(f"routing must be a Routing, got {type(routing).__name__}")
     given = routing.topk_indices.shape[0]
     if given == batch:
         return routing
@@ -56,7 +59,7 @@ class ClusterMoE(nn.Module):
     Raises:
         ValueError: sizes that do not fit each other, ``len(experts) != num_experts``; in ``forward`` a wrong shape, or
             a routing of another batch or other experts.
-        TypeError: an integer tensor.
+        TypeError: an integer tensor, ``experts`` that are no module list, or no :class:`Routing`.
 
     Note: in eval an image's output does not depend on its batch mates. ``experts`` of one's own have shapes that depend
     on the routing, which ``torch.compile`` captures with ``capture_dynamic_output_shape_ops``; the default ones are
@@ -84,6 +87,8 @@ class ClusterMoE(nn.Module):
     ) -> None:
         super().__init__()
         self.router = PCGRM(dim, num_clusters, num_experts, top_k, embed_dim, noise_std=noise_std)
+        if experts is not None and not isinstance(experts, nn.ModuleList):
+            raise TypeError(f"experts must be a torch.nn.ModuleList, got {type(experts).__name__}")
         if experts is not None and len(experts) != num_experts:
             raise ValueError(f"experts must hold num_experts={num_experts} modules, got {len(experts)}")
         self.dim = dim
@@ -112,6 +117,11 @@ class ClusterMoE(nn.Module):
             raise ValueError(
                 f"routing must be over num_experts={self.router.num_experts} experts, "
                 f"got {routing.expert_probs.shape[1]}"
+            )
+        if routing.topk_weights.shape != routing.topk_indices.shape:
+            raise ValueError(
+                f"routing must have topk_weights of the shape of topk_indices, {tuple(routing.topk_indices.shape)}, "
+                f"got {tuple(routing.topk_weights.shape)}"
             )
         normed = self.norm(x)
         if isinstance(self.experts, GatedConvExperts):

@@ -68,6 +68,12 @@ class GatedConvExperts(nn.Module):
     def forward(self, x: Tensor, weights: Tensor, indices: Tensor) -> Tensor:
         check_feature_map(x, self.dim)
         check_not_empty(x)
+        if indices.dim() != 2 or indices.shape[0] != x.shape[0]:
+            raise ValueError(f"indices must have shape ({x.shape[0]}, k), got {tuple(indices.shape)}")
+        if weights.shape != indices.shape:
+            raise ValueError(
+                f"weights must have the shape of indices, {tuple(indices.shape)}, got {tuple(weights.shape)}"
+            )
         height, width = x.shape[2:]
         expand = self.expand_weight[indices].flatten(1, 2)  # (B, k 2h, dim)
         hidden = dynamic_depthwise(

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_feature_map, check_heads, check_not_empty, check_positive
+from .._checks import check_feature_map, check_heads, check_not_empty, check_number, check_positive
 from .._precision import full_precision, widen
 from ..attention.transposed import channels_last_rows, diagonal_blocks, mix_channels
 from ..blocks.dynamic_depthwise import dynamic_depthwise
@@ -83,7 +83,7 @@ class DAFMM(nn.Module):
         self.low_query_value = nn.Linear(dim, 2 * dim, bias=False)
         self.high_key_value = nn.Linear(dim, 2 * dim, bias=False)
         self.fuse = nn.Conv2d(2 * dim, dim, 1)
-        self.layer_scale = nn.Parameter(torch.full((dim, 1, 1), float(layer_scale)))
+        self.layer_scale = nn.Parameter(torch.full((dim, 1, 1), float(check_number("layer_scale", layer_scale))))
 
     def decompose(self, x: Tensor, prompt: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the low and the high band of ``x``, both ``(B, dim, H, W)``; their sum is ``x``."""

@@ -114,6 +114,8 @@ def restore(
 def _check_routing(routing: str | Sequence[Routing], net: nn.Module) -> None:
     if isinstance(routing, str):
         check_choice("routing", routing, ("global", "tile"))
+    elif not isinstance(routing, Sequence):
+        raise TypeError(f'routing must be "global", "tile" or routings of net.route, got {type(routing).__name__}')
     elif not hasattr(net, "route_parts"):
         raise TypeError(f'routing must be "global" or "tile" for {type(net).__name__}, which has no routing')
 

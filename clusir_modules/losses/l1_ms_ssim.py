@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor, nn
 
+from .._checks import check_number
 from .ms_ssim import ms_ssim
 
 __all__ = ["L1MSSSIMLoss"]
@@ -30,18 +31,18 @@ class L1MSSSIMLoss(nn.Module):
     Raises:
         ValueError: a negative or infinite weight, a knee that is not positive; in ``forward`` two shapes, no 4-D tensor
             or no image.
-        TypeError: an integer tensor.
+        TypeError: a weight or knee that is no number; in ``forward`` an integer tensor.
 
     Reference: ClusIR, arXiv:2512.10948, experimental setup (L1 and MS-SSIM).
     """
 
     def __init__(self, ms_ssim_weight: float = 0.2, *, knee: float = math.inf) -> None:
         super().__init__()
-        if not 0 <= ms_ssim_weight < math.inf:  # NaN too
-            raise ValueError(f"ms_ssim_weight must be finite and >= 0, got {ms_ssim_weight}")
+        self.ms_ssim_weight = check_number("ms_ssim_weight", ms_ssim_weight, 0)
+        if isinstance(knee, bool) or not isinstance(knee, int | float):
+            raise TypeError(f"knee must be a number, got {type(knee).__name__} {knee!r}")
         if not knee > 0:  # NaN too
             raise ValueError(f"knee must be > 0, got {knee}")
-        self.ms_ssim_weight = ms_ssim_weight
         self.knee = knee
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:

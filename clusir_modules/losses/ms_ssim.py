@@ -47,7 +47,8 @@ def ms_ssim(pred: Tensor, target: Tensor) -> Tensor:
         raise ValueError(f"pred and target must have one shape, got {tuple(pred.shape)} and {tuple(target.shape)}")
     check_not_empty(pred, "pred")
     with full_precision(pred):
-        x, y = widen(pred), widen(target)
+        wider = torch.promote_types(pred.dtype, target.dtype)
+        x, y = widen(pred.to(wider)), widen(target.to(wider))
         side = min(x.shape[-2:])
         length = min(_WINDOW, side - (side + 1) % 2)
         position = torch.arange(length, device=x.device, dtype=x.dtype) - length // 2

@@ -18,12 +18,16 @@ __all__ = ["cluster_information_loss", "load_balance_loss", "orthogonality_loss"
 
 
 def _as_sequence(routings: Routing | Sequence[Routing]) -> Sequence[Routing]:
-    routings = (routings,) if isinstance(routings, Routing) else routings
-    if not routings:
+    if not isinstance(routings, Sequence):
+        raise TypeError(f"routings must be a Routing or a sequence of them, got {type(routings).__name__}")
+    sequence: Sequence[Routing] = (routings,) if isinstance(routings, Routing) else routings
+    if not sequence:
         raise ValueError("routings must hold at least one Routing, got none")
-    for routing in routings:
+    for routing in sequence:
+        if not isinstance(routing, Routing):
+            raise TypeError(f"routings must hold Routings, got {type(routing).__name__}")
         check_not_empty(routing.expert_probs, "routings")
-    return routings
+    return sequence
 
 
 def _batch_means(probs: Sequence[Tensor], *, all_reduce: bool) -> list[Tensor]:
@@ -55,6 +59,7 @@ def load_balance_loss(routings: Routing | Sequence[Routing], *, all_reduce: bool
         A scalar in ``[0, E - 1]``, 0 if all experts are used alike.
 
     Raises:
+        TypeError: what is given is neither a routing nor a sequence of them.
         ValueError: an empty sequence, or an empty batch.
 
     Note: a statistic of the batch at hand. Under gradient accumulation, and over several processes without
@@ -87,6 +92,7 @@ def cluster_information_loss(routings: Routing | Sequence[Routing], *, all_reduc
         holds for the mean over the processes and the union of their batches.
 
     Raises:
+        TypeError: what is given is neither a routing nor a sequence of them.
         ValueError: an empty sequence, or an empty batch.
 
     Note: a statistic of the batch at hand, see :func:`load_balance_loss`. This project's choice, after Bridle et al.,
@@ -112,11 +118,14 @@ def orthogonality_loss(net: nn.Module) -> Tensor:
         A scalar in ``[0, 1]``.
 
     Raises:
+        TypeError: ``net`` is no module.
         ValueError: ``net`` holds no :class:`PCGRM`.
 
     Reference: ClusIR, arXiv:2512.10948 (prototypes nearly orthogonal); the form of the penalty is this project's
     choice.
     """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net must be a torch.nn.Module, got {type(net).__name__}")
     terms = []
     for module in net.modules():
         if isinstance(module, PCGRM):

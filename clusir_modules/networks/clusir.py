@@ -132,6 +132,8 @@ class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",))
         check_not_empty(x)
         if routings is not None:
             expected = NUM_LEVELS * len(self.stages)
+            if not isinstance(routings, Sequence):
+                raise TypeError(f"routings must be a sequence of {expected} Routings, got {type(routings).__name__}")
             if len(routings) != expected:
                 raise ValueError(f"routings must hold {expected}, one for each encoder level, got {len(routings)}")
             routings = tuple(expand_routing(routing, x.shape[0]) for routing in routings)

@@ -105,7 +105,7 @@ class ClusIRStage(nn.Module):
     Raises:
         ValueError: sizes that do not fit each other; in ``forward`` a wrong shape, or features of an earlier stage that
             are missing or not wanted.
-        TypeError: an integer image.
+        TypeError: a setting of a wrong type; in ``forward`` an integer image.
 
     References: ClusIR, arXiv:2512.10948; Zamir et al., "Multi-Stage Progressive Image Restoration", CVPR 2021 (the
     connection of stages).
@@ -132,14 +132,19 @@ class ClusIRStage(nn.Module):
         super().__init__()
         check_positive("dim", dim)
         check_positive("in_channels", in_channels)
+        check_positive("num_refinement_blocks", num_refinement_blocks, least=0)
         for name, values, length in (
             ("num_blocks", num_blocks, NUM_LEVELS),
             ("num_decoder_blocks", num_decoder_blocks, NUM_LEVELS - 1),
             ("num_heads", num_heads, NUM_LEVELS),
             ("num_clusters", num_clusters, NUM_LEVELS),
         ):
+            if not isinstance(values, Sequence):
+                raise TypeError(f"{name} must be a sequence of {length} ints, got {type(values).__name__} {values!r}")
             if len(values) != length:
                 raise ValueError(f"{name} must have {length} entries, got {tuple(values)}")
+            for value in values:
+                check_positive(name, value, least=0 if name.endswith("blocks") else 1)
         self.in_channels = in_channels
         self.grad_checkpointing = False
         dims = [dim * 2**level for level in range(NUM_LEVELS)]

@@ -12,16 +12,18 @@ __all__ = ["PromptFusion", "check_tokens"]
 
 
 def check_tokens(tokens: Tensor, dim: int, name: str) -> None:
-    """Refuse what is no floating-point ``(B, L, dim)`` tensor.
+    """Refuse what is no floating-point ``(B, L, dim)`` tensor, ``L >= 1``.
 
     Raises:
-        TypeError: it is not floating point.
+        TypeError: it is no tensor, or not floating point.
         ValueError: the shape is another.
     """
+    if not isinstance(tokens, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tokens).__name__}")
     if not tokens.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor, got {tokens.dtype}")
-    if tokens.dim() != 3 or tokens.shape[2] != dim:
-        raise ValueError(f"{name} must have shape (B, L, {dim}), got {tuple(tokens.shape)}")
+    if tokens.dim() != 3 or tokens.shape[1] < 1 or tokens.shape[2] != dim:
+        raise ValueError(f"{name} must have shape (B, L, {dim}) with L >= 1, got {tuple(tokens.shape)}")
 
 
 class PromptFusion(nn.Module):

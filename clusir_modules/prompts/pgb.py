@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,8 +38,8 @@ class PGB(nn.Module):
         Tokens ``(B, L, D)`` and ``(H, W)`` to ``(B, dim, H, W)``.
 
     Raises:
-        ValueError: a size below 1; in ``forward`` a wrong shape.
-        TypeError: integer tokens.
+        ValueError: a size below 1; in ``forward`` a wrong shape or a size below 1.
+        TypeError: integer tokens, a size that is no pair.
 
     References: ClusIR, arXiv:2512.10948, method overview; Potlapalli et al., "PromptIR", NeurIPS 2023, sec. 3.1.1.
     """
@@ -58,6 +60,10 @@ class PGB(nn.Module):
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         check_tokens(tokens, self.embed_dim, "tokens")
+        if not isinstance(size, Sequence) or len(size) != 2:
+            raise TypeError(f"size must be a pair (H, W), got {size!r}")
+        if size[0] < 1 or size[1] < 1:
+            raise ValueError(f"size must be at least (1, 1), got {tuple(size)}")
         with full_precision(tokens):
             pooled = tokens.to(self.mix.weight.dtype).sum(dim=1)
             weights = self.mix(F.normalize(pooled, dim=-1, eps=_SHORTEST)).softmax(dim=-1)

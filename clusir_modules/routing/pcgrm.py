@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._checks import check_feature_map, check_positive, check_top_k
+from .._checks import check_feature_map, check_number, check_positive, check_top_k
 from .._precision import full_precision, widen
 
 __all__ = ["PCGRM", "Routing"]
@@ -90,9 +90,7 @@ class PCGRM(nn.Module):
         self.num_experts = num_experts
         self.top_k = top_k
         self.embed_dim = check_positive("embed_dim", embed_dim)
-        if not noise_std >= 0:  # NaN too
-            raise ValueError(f"noise_std must be >= 0, got {noise_std}")
-        self.noise_std = noise_std
+        self.noise_std = check_number("noise_std", noise_std, 0)
         self.embed = nn.Linear(dim, embed_dim)
         self.prototypes = nn.Parameter(torch.empty(num_clusters, embed_dim))
         self.log_temperature = nn.Parameter(torch.empty(()))

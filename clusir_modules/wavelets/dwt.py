@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._checks import check_choice, check_feature_map
+from .._tracing import exporting
 
 __all__ = ["dwt2d", "idwt2d"]
 
@@ -46,6 +47,11 @@ class _HaarAnalysis(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         return haar_synthesis(*grads)
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *maps: Tensor) -> Any:
+        ll, details = haar_analysis(*_join_batches(info.batch_size, in_dims, maps))
+        return (ll.unflatten(0, (info.batch_size, -1)), details.unflatten(0, (info.batch_size, -1))), (0, 0)
+
 
 class _HaarSynthesis(torch.autograd.Function):
     """Inverse of :class:`_HaarAnalysis`."""
@@ -70,6 +76,17 @@ class _HaarSynthesis(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         return haar_analysis(grads[0])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *maps: Tensor) -> Any:
+        x = haar_synthesis(*_join_batches(info.batch_size, in_dims, maps))
+        return x.unflatten(0, (info.batch_size, -1)), 0
+
+
+def _join_batches(count: int, dims: tuple[int | None, ...], maps: tuple[Tensor, ...]) -> list[Tensor]:
+    """Maps of ``torch.vmap`` with the mapped dimension joined to the batch."""
+    mapped = (x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0) for dim, x in zip(dims, maps))
+    return [x.flatten(0, 1) for x in mapped]
 
 
 def _parts(x: Tensor, *bands: Tensor) -> Iterable[tuple[Tensor, ...]]:
@@ -128,9 +145,12 @@ def check_wave(wave: str, mode: str = "zero") -> None:
     """Refuse a name that PyWavelets does not know as a discrete wavelet, or an unknown boundary mode.
 
     Raises:
+        TypeError: ``wave`` or ``mode`` is no string.
         ValueError: ``wave`` or ``mode`` is unknown.
     """
     check_choice("mode", mode, _MODES)
+    if not isinstance(wave, str):
+        raise TypeError(f"wave must be a str, got {type(wave).__name__} {wave!r}")
     if wave not in _HAAR_NAMES:
         _filter_bank(wave)
 
@@ -205,11 +225,12 @@ def analyze_stacked(x: Tensor, wave: str, mode: str = "zero") -> tuple[Tensor, T
     """:func:`dwt2d` unchecked, the details stacked by band: ``(B, 3C, h, w)``, for Haar in the layout of ``x``."""
     if wave in _HAAR_NAMES:
         for dim in (2, 3):
-            if x.shape[dim] % 2:
+            added = (x.shape[dim] + 1) // 2 * 2 - x.shape[dim]  # so that a symbolic size is seen to become even
+            if exporting() or added:
                 if mode == "zero":
-                    x = F.pad(x, (0, 1) if dim == 3 else (0, 0, 0, 1))
+                    x = F.pad(x, (0, added) if dim == 3 else (0, 0, 0, added))
                 else:
-                    x = _extend(x, dim, 0, 1, "reflect" if mode == "reflect" else "symmetric")
+                    x = _extend(x, dim, 0, added, "reflect" if mode == "reflect" else "symmetric")
         return haar_analysis(x)
     taps = _filter_bank(wave)
     bands = _analyze(_analyze(x, taps, 3, mode), taps, 2, mode).unflatten(1, (-1, 4))
@@ -278,11 +299,13 @@ def idwt2d(ll: Tensor, details: Tensor, wave: str = "haar", mode: str = "zero") 
         periodization.
 
     Raises:
-        TypeError: ``ll`` is not floating point, or the dtypes differ.
+        TypeError: ``ll`` is not floating point, ``details`` is no tensor, or the dtypes differ.
         ValueError: the shapes do not belong together or are too small for the wavelet, ``wave`` or ``mode`` is unknown.
     """
     check_feature_map(ll, name="ll")
     check_wave(wave, mode)
+    if not isinstance(details, Tensor):
+        raise TypeError(f"details must be a torch.Tensor (B, C, 3, h, w), got {type(details).__name__}")
     batch, channels, height, width = ll.shape
     if details.shape != (batch, channels, 3, height, width):
         raise ValueError(

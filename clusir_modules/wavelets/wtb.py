@@ -9,6 +9,7 @@ from ..attention.transposed import TransposedAttention
 from ..blocks.feed_forward import GatedFeedForward
 from ..blocks.initial import start_small
 from ..blocks.norm import layer_norm_2d
+from ..blocks.padding import crop
 from .dwt import analyze_stacked, check_wave, synthesize_stacked
 
 __all__ = ["WTB"]
@@ -74,7 +75,7 @@ class WTB(nn.Module):
         low = low + self.feed_forward(self.norm2(low))
         details = self.detail_project(self.detail_depthwise(details) * self.detail_gate(low))
         y = synthesize_stacked(self.low_project(low), details, self.wave)
-        return x + y[..., : x.shape[2], : x.shape[3]]
+        return x + crop(y, x.shape[2], x.shape[3])
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, wave={self.wave!r}"

@@ -102,8 +102,10 @@ class TestSAM:
             module(feat, feat)
         with pytest.raises(TypeError, match="image must be a floating-point tensor"):
             module(feat, image.to(torch.uint8))
-        with pytest.raises(ValueError, match="same height and width"):
+        with pytest.raises(ValueError, match="same batch, height and width"):
             module(feat, image[..., 1:])
+        with pytest.raises(ValueError, match="same batch, height and width"):
+            module(feat, image.repeat(3, 1, 1, 1))
         with pytest.raises(ValueError, match=r"restored must have shape \(B, C, H, W\)"):
             module.attention(image[0])
 

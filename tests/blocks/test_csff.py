@@ -73,8 +73,10 @@ class TestCSFF:
         x, feature = torch.randn(1, 4, 5, 5), torch.randn(1, 3, 5, 5)
         with pytest.raises(ValueError, match="decoder_feature must have 3 channels, got 4"):
             module(x, feature, x)
-        with pytest.raises(ValueError, match="encoder_feature must have the height and width of x"):
+        with pytest.raises(ValueError, match="encoder_feature must have the batch, height and width of x"):
             module(x, feature[..., 1:], feature)
+        with pytest.raises(ValueError, match="decoder_feature must have the batch, height and width of x"):
+            module(x, feature, feature.repeat(2, 1, 1, 1))
         with pytest.raises(TypeError, match="encoder_feature must be a floating-point tensor"):
             module(x, feature.long(), feature)
         with pytest.raises(ValueError, match="context_dim must be >= 1, got 0"):

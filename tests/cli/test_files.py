@@ -57,6 +57,7 @@ class TestPlan:
         [
             (["missing.png"], "out", "no file, folder or match missing.png"),
             (["in/*.webp"], "out", "no pictures in"),
+            (["in/b.png"], "x.gif", "x.gif must be a folder or end in one of .*png"),
             (["in"], "out.png", "out.png is one file"),
             (["in/b.png", "other/a.png"], "out.png", "out.png is one file"),
         ],

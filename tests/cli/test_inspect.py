@@ -56,3 +56,15 @@ def test_what_is_no_picture_is_refused(clusir, weights):
     result = clusir("inspect", "a.png", "--weights", weights)
     assert result.exit_code == 1
     assert "no picture" in result.output
+
+
+def test_a_missing_folder_and_a_picture_that_does_not_fit_are_refused(clusir, make_pixels, tmp_path):
+    Image.fromarray(make_pixels()).save("a.png")
+    path = tmp_path / "gray"
+    cm.clusir_tiny(in_channels=1).save_pretrained(path)
+    result = clusir("inspect", "a.png", "--weights", path, "--plot", "nodir/p.png")
+    assert result.exit_code == 2
+    assert "there is no folder nodir" in result.output
+    result = clusir("inspect", "a.png", "--weights", path)
+    assert result.exit_code == 1
+    assert "a.png does not fit the network: x must have 1 channels, got 3" in result.output

@@ -120,6 +120,32 @@ def test_an_input_is_never_replaced_and_no_result_by_another(clusir, weights, ma
     result = clusir("restore", "a.png", "sub/a.png", "out", "--weights", weights)
     assert result.exit_code == 1
     assert "already the result of a.png" in result.stderr
+    result = clusir("restore", "a.png", "sub/a.png", "sub", "--weights", weights)
+    assert result.exit_code == 1
+    assert "which is to be read too" in result.stderr
+    assert Path("sub/a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("names", "output", "message"),
+    [
+        (("a.png", "a.tif"), "out", "already the result of a.png"),
+        (("a_compare.png", "a.png"), "out", "already the result of a_compare.png"),
+        (("a.png", "sub/a_compare.png"), "sub", "which is to be read too"),
+    ],
+)
+def test_a_comparison_replaces_nothing_either(clusir, weights, make_pixels, names, output, message):
+    Path("sub").mkdir()
+    for name in names:
+        Image.fromarray(make_pixels()).save(name)
+    before = Path(names[1]).read_bytes()
+    result = clusir("restore", *names, output, "--weights", weights, "--compare")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert Path(names[1]).read_bytes() == before
+    for path in Path("out").glob("a_compare.png"):
+        with Image.open(path) as image:
+            assert image.size == ((28, 20) if names[0] == path.name else (2 * 28 + 8, 20))
 
 
 def test_compare_writes_input_and_result_side_by_side(clusir, weights, make_pixels):

@@ -145,8 +145,12 @@ class TestBadArguments:
             small_moe(experts=nn.ModuleList(nn.Identity() for _ in range(3)))
         with pytest.raises(ValueError, match="hidden_dim must be >= 1, got 0"):
             small_moe(hidden_dim=0)
-        with pytest.raises(ValueError, match="noise_std must be >= 0, got -1"):
+        with pytest.raises(ValueError, match="noise_std must be finite and >= 0, got -1"):
             small_moe(noise_std=-1.0)
+        with pytest.raises(TypeError, match="noise_std must be a number, got str 'a'"):
+            small_moe(noise_std="a")
+        with pytest.raises(TypeError, match=r"experts must be a torch\.nn\.ModuleList, got list"):
+            small_moe(experts=[nn.Identity() for _ in range(4)])
 
     def test_a_routing_that_does_not_fit_is_named(self) -> None:
         moe, other = small_moe(), small_moe(num_experts=3)
@@ -155,6 +159,11 @@ class TestBadArguments:
             moe(x, routing=moe.router(x[:2]))
         with pytest.raises(ValueError, match="routing must be over num_experts=4 experts, got 3"):
             moe(x, routing=other.router(x))
+        routing = moe.router(x)
+        with pytest.raises(ValueError, match=r"topk_weights of the shape of topk_indices, \(3, 2\), got \(3, 1\)"):
+            moe(x, routing=routing._replace(topk_weights=routing.topk_weights[:, :1]))
+        with pytest.raises(TypeError, match="routing must be a Routing, got tuple"):
+            moe(x, routing=tuple(routing))
 
     def test_inputs_are_named(self) -> None:
         moe = small_moe()

@@ -63,3 +63,7 @@ class TestGatedConvExperts:
             GatedConvExperts(4, 2, hidden_dim=0)
         with pytest.raises(ValueError, match="x must have 4 channels, got 5"):
             GatedConvExperts(4, 2)(torch.rand(1, 5, 4, 4), torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.int64))
+        with pytest.raises(ValueError, match=r"indices must have shape \(1, k\), got \(2, 1\)"):
+            GatedConvExperts(4, 2)(torch.rand(1, 4, 4, 4), torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.int64))
+        with pytest.raises(ValueError, match=r"weights must have the shape of indices, \(1, 2\), got \(1, 1\)"):
+            GatedConvExperts(4, 2)(torch.rand(1, 4, 4, 4), torch.ones(1, 1), torch.zeros(1, 2, dtype=torch.int64))

@@ -144,6 +144,16 @@ class TestMPRNet:
             torch.testing.assert_close(run_onnx(tmp_path / "net.onnx", image), expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("module", [cm.WTB(8, 2), cm.WaveletEvidence(8)], ids=["WTB", "WaveletEvidence"])
+def test_wavelets_take_odd_and_even_sizes(module: nn.Module) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), module, nn.Conv2d(8, 3, 1)).eval()
+    run = export_program(net).module()
+    for size in ((5, 9), (16, 16), (33, 64), (40, 57)):
+        image = torch.rand(1, 3, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(run(image), net(image), atol=1e-5, rtol=0)
+
+
 class TestMixture:
     def test_any_number_of_images(self, tmp_path: Path) -> None:
         net = Mixture()

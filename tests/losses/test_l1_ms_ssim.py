@@ -80,3 +80,15 @@ class TestL1MSSSIMLoss:
     def test_unequal_shapes_are_refused(self) -> None:
         with pytest.raises(ValueError, match="pred and target must have one shape"):
             L1MSSSIMLoss()(torch.rand(1, 3, 16, 16), torch.rand(1, 1, 16, 16))
+
+    def test_two_types_are_promoted(self) -> None:
+        pred, target = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16, dtype=torch.float64)
+        value = L1MSSSIMLoss()(pred, target)
+        assert value.dtype == torch.float64
+        torch.testing.assert_close(value, L1MSSSIMLoss()(pred.double(), target))
+
+    def test_settings_of_another_type_are_named(self) -> None:
+        with pytest.raises(TypeError, match="ms_ssim_weight must be a number, got str"):
+            L1MSSSIMLoss("a")
+        with pytest.raises(TypeError, match="knee must be a number, got str"):
+            L1MSSSIMLoss(knee="a")

@@ -123,6 +123,8 @@ class TestOrthogonality:
     def test_a_module_without_router_is_refused(self) -> None:
         with pytest.raises(ValueError, match="net must hold a PCGRM, got Conv2d without one"):
             orthogonality_loss(nn.Conv2d(3, 3, 1))
+        with pytest.raises(TypeError, match=r"net must be a torch\.nn\.Module, got tuple"):
+            orthogonality_loss(())
 
 
 @pytest.mark.parametrize("loss", [load_balance_loss, cluster_information_loss])
@@ -137,6 +139,10 @@ class TestSequences:
             loss(())
         with pytest.raises(ValueError, match="routings must hold at least one image"):
             loss(random_routing(batch=0))
+        with pytest.raises(TypeError, match="routings must hold Routings, got int"):
+            loss([1])
+        with pytest.raises(TypeError, match="routings must be a Routing or a sequence of them, got Tensor"):
+            loss(torch.rand(2, 3))
 
     def test_trains_the_router(self, loss: type) -> None:
         router = PCGRM(6, 4, 4, 2, 8)

@@ -94,11 +94,13 @@ class TestPromptFusion:
             PromptFusion(8, 3)
         module = PromptFusion(8, 2)
         tokens = torch.rand(2, 5, 8)
-        with pytest.raises(ValueError, match=r"p_l must have shape \(B, L, 8\), got \(2, 5, 6\)"):
+        with pytest.raises(ValueError, match=r"p_l must have shape \(B, L, 8\) with L >= 1, got \(2, 5, 6\)"):
             module(torch.rand(2, 5, 6), tokens)
-        with pytest.raises(ValueError, match=r"p_4 must have shape \(B, L, 8\), got \(2, 8\)"):
+        with pytest.raises(ValueError, match=r"p_4 must have shape \(B, L, 8\) with L >= 1, got \(2, 8\)"):
             module(tokens, torch.rand(2, 8))
         with pytest.raises(TypeError, match=r"p_4 must be a floating-point tensor, got torch.int64"):
             module(tokens, tokens.long())
+        with pytest.raises(TypeError, match=r"p_4 must be a torch.Tensor, got str"):
+            module(tokens, "tokens")
         with pytest.raises(ValueError, match="p_4 must have the batch of p_l, 2, got 3"):
             module(tokens, torch.rand(3, 4, 8))

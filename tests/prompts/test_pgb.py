@@ -60,7 +60,16 @@ class TestPGB:
             PGB(6, 0)
         with pytest.raises(ValueError, match="embed_dim must be >= 1, got 0"):
             PGB(0, 4)
-        with pytest.raises(ValueError, match=r"tokens must have shape \(B, L, 6\), got \(1, 3, 5\)"):
+        with pytest.raises(ValueError, match=r"tokens must have shape \(B, L, 6\) with L >= 1, got \(1, 3, 5\)"):
             PGB(6, 4)(torch.rand(1, 3, 5), (8, 8))
         with pytest.raises(TypeError, match="tokens must be a floating-point tensor"):
             PGB(6, 4)(torch.ones(1, 3, 6, dtype=torch.int64), (8, 8))
+        with pytest.raises(ValueError, match=r"tokens must have shape .* got \(1, 0, 6\)"):
+            PGB(6, 4)(torch.rand(1, 0, 6), (8, 8))
+        with pytest.raises(TypeError, match=r"tokens must be a torch\.Tensor, got NoneType"):
+            PGB(6, 4)(None, (8, 8))
+        for size in (7, (7,), None):
+            with pytest.raises(TypeError, match=r"size must be a pair \(H, W\), got"):
+                PGB(6, 4)(torch.rand(1, 3, 6), size)
+        with pytest.raises(ValueError, match=r"size must be at least \(1, 1\), got \(0, 4\)"):
+            PGB(6, 4)(torch.rand(1, 3, 6), (0, 4))

@@ -185,8 +185,8 @@ class TestBadArguments:
             ({"num_experts": 0}, ValueError, "num_experts must be >= 1, got 0"),
             ({"embed_dim": -1}, ValueError, "embed_dim must be >= 1, got -1"),
             ({"embed_dim": 8.0}, TypeError, "embed_dim must be an int, got float 8.0"),
-            ({"noise_std": -0.1}, ValueError, "noise_std must be >= 0, got -0.1"),
-            ({"noise_std": math.nan}, ValueError, "noise_std must be >= 0, got nan"),
+            ({"noise_std": -0.1}, ValueError, "noise_std must be finite and >= 0, got -0.1"),
+            ({"noise_std": math.nan}, ValueError, "noise_std must be finite and >= 0, got nan"),
         ],
     )
     def test_options_are_named(self, options: dict[str, float], error: type[Exception], message: str) -> None:

@@ -181,6 +181,22 @@ def test_compiles_as_one_graph(wave: str) -> None:
     torch.testing.assert_close(compiled(x), x)
 
 
+def test_gradients_of_each_sample_by_vmap() -> None:
+    def energy(x: Tensor, scale: Tensor) -> Tensor:
+        ll, details = dwt2d(x * scale)
+        return idwt2d(ll.exp(), details).square().sum()
+
+    images, scale = torch.randn(3, 1, 2, 5, 8, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)
+    by_vmap = torch.func.vmap(torch.func.grad(energy, argnums=(0, 1)), in_dims=(0, None))(images, scale)
+    one_by_one = [torch.func.grad(energy, argnums=(0, 1))(image, scale) for image in images]
+    for together, alone in zip(by_vmap, zip(*one_by_one, strict=True), strict=True):
+        torch.testing.assert_close(together, torch.stack(alone))
+    ll = torch.randn(1, 2, 3, 4, dtype=torch.float64)
+    details = torch.randn(1, 2, 5, 3, 3, 4, dtype=torch.float64)
+    mapped = torch.func.vmap(idwt2d, in_dims=(None, 2))(ll, details)
+    torch.testing.assert_close(mapped, torch.stack([idwt2d(ll, details[:, :, number]) for number in range(5)]))
+
+
 class TestBadArguments:
     def test_unknown_wave_is_named(self) -> None:
         for wave in ("nosuch", "db99", "morl"):
@@ -207,6 +223,8 @@ class TestBadArguments:
         ll = torch.rand(1, 2, 4, 4)
         with pytest.raises(ValueError, match=r"details must have shape \(1, 2, 3, 4, 4\)"):
             idwt2d(ll, torch.rand(1, 2, 3, 4, 5))
+        with pytest.raises(TypeError, match=r"details must be a torch.Tensor .* got list"):
+            idwt2d(ll, [torch.rand(1, 2, 3, 4, 4)])
         with pytest.raises(TypeError, match="details must have the dtype of ll"):
             idwt2d(ll, torch.rand(1, 2, 3, 4, 4).double())
         with pytest.raises(ValueError, match="too small for a wavelet of 6 taps"):
