@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._checks import check_choice, check_feature_map
+from .._precision import full_precision, widen
 from .._tracing import exporting
 
 __all__ = ["dwt2d", "idwt2d"]
@@ -233,7 +234,8 @@ def analyze_stacked(x: Tensor, wave: str, mode: str = "zero") -> tuple[Tensor, T
                     x = _extend(x, dim, 0, added, "reflect" if mode == "reflect" else "symmetric")
         return haar_analysis(x)
     taps = _filter_bank(wave)
-    bands = _analyze(_analyze(x, taps, 3, mode), taps, 2, mode).unflatten(1, (-1, 4))
+    with full_precision(x):
+        bands = _analyze(_analyze(widen(x), taps, 3, mode), taps, 2, mode).to(x.dtype).unflatten(1, (-1, 4))
     return bands[:, :, 0], bands[:, :, 1:].transpose(1, 2).flatten(1, 2)
 
 
@@ -243,14 +245,16 @@ def synthesize_stacked(ll: Tensor, bands: Tensor, wave: str, mode: str = "zero")
         return haar_synthesis(ll, bands)
     taps = _filter_bank(wave)
     stacked = torch.cat((ll.unsqueeze(2), bands.unflatten(1, (3, -1)).transpose(1, 2)), dim=2).flatten(1, 2)
-    return _synthesize(_synthesize(stacked, taps, 2, mode), taps, 3, mode)
+    with full_precision(ll):
+        return _synthesize(_synthesize(widen(stacked), taps, 2, mode), taps, 3, mode).to(ll.dtype)
 
 
 def dwt2d(x: Tensor, wave: str = "haar", mode: str = "zero") -> tuple[Tensor, Tensor]:
     """Split a map into one low-pass and three detail bands at half resolution.
 
     One level of the separable transform, equal to ``pytorch_wavelets.DWTForward(J=1, wave=wave, mode=mode)``.
-    The Haar wavelet runs as additions of the four pixels of each 2x2 block, every other one as strided convolutions.
+    The Haar wavelet runs as additions of the four pixels of each 2x2 block, every other one as strided convolutions
+    in float32 or wider (in bfloat16 torch's CPU kernel for them reads memory that was never written).
     Unlike that library, the gradient is the true adjoint in every mode, and ``torch.compile(fullgraph=True)`` works:
     for a wavelet other than Haar after a first call outside, which a :class:`WTB` makes when it is built.
 

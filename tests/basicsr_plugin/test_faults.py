@@ -305,5 +305,5 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_if_undisturbed(tmp_path,
     program = [sys.executable, str(REPOSITORY / "tools/killtest.py"), "--kills", "3", "--warm", "--seed", "1"]
     result = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert result.returncode == 0, result.stdout + result.stderr[-3000:]
-    assert "kills survived 3/3: 1 " in result.stdout
+    assert "kills survived 3/3: " in result.stdout  # where each of them struck depends on the machine
     assert re.search("the end is bit-equal to the undisturbed run's", result.stdout)
