@@ -80,7 +80,7 @@ def write_weights(
         stem: File name without suffix, such as "net_g_5000".
         file_format: "pth" writes ``<stem>.pth`` with all kinds, as BasicSR does. "safetensors" writes a plain state
             dict for each: ``<stem>.safetensors``, and the average as ``net_g_ema_5000.safetensors``.
-        metadata: What safetensors files say of the network, see ``clusir_modules.integrations.safetensors``.
+        metadata: What safetensors files say of the network, see ``clusir_modules.serialization.network_files``.
 
     Raises:
         OSError: A file cannot be written; an older one of the same name is left as it was.

@@ -36,11 +36,11 @@ def export(checkpoint: str, file_format: str, output: str | None) -> None:
     net = load(checkpoint)
     try:
         if file_format == "safetensors":
-            from clusir_modules.integrations.safetensors import save_network
+            from clusir_modules.serialization.network_files import save_network
 
             save_network(net, target)
         else:
-            from clusir_modules.export import export_onnx, export_pt2
+            from clusir_modules.inference.export import export_onnx, export_pt2
 
             (export_onnx if file_format == "onnx" else export_pt2)(net, target)
     except ImportError as error:

@@ -36,7 +36,7 @@ def plan(inputs: Sequence[str], output: str) -> list[Job]:
         raise click.UsageError(f"no pictures in {', '.join(inputs)}")
     single_file = len(inputs) == 1 and Path(inputs[0]).is_file()
     if single_file and to.suffix and not to.exists() and not _is_picture(to):
-        from clusir_modules.data.reading import IMAGE_SUFFIXES
+        from clusir_modules.imaging.reading import IMAGE_SUFFIXES
 
         raise click.UsageError(f"{output} must be a folder or end in one of {', '.join(sorted(IMAGE_SUFFIXES))}")
     if not to.is_dir() and _is_picture(to):
@@ -66,6 +66,6 @@ def _find(given: str, output: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _is_picture(path: Path) -> bool:
-    from clusir_modules.data.reading import IMAGE_SUFFIXES
+    from clusir_modules.imaging.reading import IMAGE_SUFFIXES
 
     return path.suffix.lower() in IMAGE_SUFFIXES

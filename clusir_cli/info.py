@@ -22,10 +22,10 @@ def info(checkpoint: str, as_json: bool) -> None:
       clusir info experiments/clusir_base/models/net_g_latest.pth
       clusir info restored.safetensors --json
     """
-    from clusir_modules.checkpoints import read_state_dict
-    from clusir_modules.integrations.configuration import infer_configuration
-    from clusir_modules.integrations.hub import WEIGHTS_NAME
-    from clusir_modules.integrations.safetensors import read_configuration
+    from clusir_modules.serialization.checkpoints import read_state_dict
+    from clusir_modules.serialization.configuration import infer_configuration
+    from clusir_modules.serialization.network_files import read_configuration
+    from clusir_modules.serialization.pretrained import WEIGHTS_NAME
 
     path = Path(checkpoint)
     file = path / WEIGHTS_NAME if path.is_dir() else path

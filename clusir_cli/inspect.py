@@ -47,7 +47,7 @@ def inspect(image: str, weights: str | None, device: str | None, plot: str | Non
 
     import torch
 
-    from clusir_cli.pictures import read_picture
+    from clusir_modules.imaging.picture_files import read_picture
 
     try:
         pixels = read_picture(Path(image)).pixels
@@ -98,8 +98,8 @@ def _plot(pixels: npt.NDArray[Any], routings: Sequence[Routing], target: Path) -
     except ImportError as error:
         raise click.ClickException("the plot needs matplotlib: pip install 'clusir[cli]'") from error
 
-    from clusir_cli.pictures import to_eight_bits
-    from clusir_modules._atomic import written_whole
+    from clusir_modules.imaging.picture_files import to_eight_bits
+    from clusir_modules.serialization.atomic import written_whole
 
     count = len(routings)
     figure = Figure(figsize=(3.2 + 2.6 * count, 4.2), layout="constrained")

@@ -29,7 +29,7 @@ def load(weights: str | None) -> nn.Module:
         click.ClickException: the file holds no network.
     """
     import clusir_modules as cm
-    from clusir_modules.integrations.safetensors import load_network
+    from clusir_modules.serialization.network_files import load_network
 
     if weights is not None:
         try:

@@ -66,9 +66,9 @@ def restore(
 
     import torch
 
-    from clusir_cli.pictures import read_picture, write_picture
-    from clusir_modules._atomic import written_whole
+    from clusir_modules.imaging.picture_files import read_picture, write_picture
     from clusir_modules.inference.restore import restore as restore_image
+    from clusir_modules.serialization.atomic import written_whole
 
     dtype = (torch.bfloat16 if place.type == "cpu" else torch.float16) if half else None
 
@@ -93,7 +93,7 @@ def _side_by_side(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> Any:
     import numpy as np
     from PIL import Image
 
-    from clusir_cli.pictures import to_eight_bits
+    from clusir_modules.imaging.picture_files import to_eight_bits
 
     halves = [to_eight_bits(pixels) for pixels in (before, after)]
     gap = np.full((halves[0].shape[0], _GAP, *halves[0].shape[2:]), 255, np.uint8)

@@ -5,16 +5,21 @@ Maps are ``(B, C, H, W)``, floating point; images are RGB in [0, 1]. Nothing her
 
 from __future__ import annotations
 
-from .attention.channel_attention import CAB
-from .attention.supervised_attention import SAM
-from .attention.transposed import TransposedAttention
-from .blocks.cross_stage_fusion import CSFF
-from .blocks.feed_forward import GatedFeedForward
-from .blocks.original_resolution import ORB, ORSNet
-from .experts.cluster_moe import ClusterMoE
-from .experts.gated_conv_experts import GatedConvExperts
-from .frequency.dafmm import DAFMM
 from .inference.restore import restore
+from .layers.experts.cluster_moe import ClusterMoE
+from .layers.experts.gated_conv_experts import GatedConvExperts
+from .layers.frequency.dafmm import DAFMM
+from .layers.multi_stage.channel_attention import CAB
+from .layers.multi_stage.cross_stage_fusion import CSFF
+from .layers.multi_stage.original_resolution import ORB, ORSNet
+from .layers.multi_stage.supervised_attention import SAM
+from .layers.prompts.fusion import PromptFusion
+from .layers.prompts.pgb import PGB
+from .layers.routing.pcgrm import PCGRM, Routing
+from .layers.routing.wavelet_evidence import WaveletEvidence
+from .layers.transformer.feed_forward import GatedFeedForward
+from .layers.transformer.transposed_attention import TransposedAttention
+from .layers.transformer.wtb import WTB
 from .losses.charbonnier import CharbonnierLoss
 from .losses.edge import EdgeLoss
 from .losses.l1_ms_ssim import L1MSSSIMLoss
@@ -28,12 +33,7 @@ from .networks.mprnet import (
     mprnet_denoising,
     mprnet_deraining,
 )
-from .prompts.fusion import PromptFusion
-from .prompts.pgb import PGB
-from .routing.evidence import WaveletEvidence
-from .routing.pcgrm import PCGRM, Routing
-from .wavelets.dwt import dwt2d, idwt2d
-from .wavelets.wtb import WTB
+from .ops.dwt import dwt2d, idwt2d
 
 __all__ = [
     "CAB",

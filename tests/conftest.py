@@ -1,7 +1,10 @@
-"""What every test shares: a fixed seed."""
+"""What every test shares: a fixed seed, random pixels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +12,20 @@ import torch
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def make_pixels() -> Callable[..., np.ndarray]:
+    """Smooth random pixels."""
+
+    def make(height=20, width=28, channels=3, dtype=np.uint8, seed=0):
+        draw = np.random.default_rng(seed)
+        coarse = draw.random((5, 7, channels))
+        fine = coarse.repeat(-(-height // 5), 0).repeat(-(-width // 7), 1)[:height, :width]
+        noisy = (0.8 * fine + 0.1 + 0.05 * draw.standard_normal(fine.shape)).clip(0, 1)
+        return np.round(noisy * np.iinfo(dtype).max).astype(dtype)
+
+    return make
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -16,8 +16,8 @@ from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
 import clusir_modules as cm
-from clusir_modules.blocks.resample import Downsample, Upsample
-from clusir_modules.frequency.spectral_gate import NUM_BANDS, SpectralGate
+from clusir_modules.layers.basic.resample import Downsample, Upsample
+from clusir_modules.layers.frequency.spectral_gate import NUM_BANDS, SpectralGate
 
 Shape = tuple[int, ...]
 

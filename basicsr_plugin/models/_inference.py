@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from clusir_modules.blocks.padding import pad_to_multiple
 from clusir_modules.inference.tiles import blend_tiles, check_tiles, tile_spans
+from clusir_modules.ops.padding import pad_to_multiple
 
 __all__ = ["run_padded", "run_tiled"]
 

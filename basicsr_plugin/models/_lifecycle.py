@@ -13,7 +13,7 @@ from basicsr.utils.dist_util import master_only
 from basicsr_plugin import checkpoints
 from basicsr_plugin.models._guards import find_nonfinite_entry
 from basicsr_plugin.training_run import TERMINATED, TrainingRun
-from clusir_modules.integrations.safetensors import network_metadata
+from clusir_modules.serialization.network_files import network_metadata
 
 __all__ = ["LifecycleMixin"]
 

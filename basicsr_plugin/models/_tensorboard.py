@@ -114,6 +114,6 @@ def summarize_routing(
 
 
 def _routers(net: Any) -> list[Any]:
-    from clusir_modules.routing.pcgrm import PCGRM
+    from clusir_modules.layers.routing.pcgrm import PCGRM
 
     return [module for module in net.modules() if isinstance(module, PCGRM)]

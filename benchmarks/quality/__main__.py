@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import clusir_modules as cm
-from clusir_modules.checkpoints import load_weights
+from clusir_modules.serialization.checkpoints import load_weights
 
 from .clusters import cluster_report
 from .known import known_benchmarks

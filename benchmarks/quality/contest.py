@@ -23,8 +23,8 @@ from torch import nn
 from tqdm import tqdm
 
 import clusir_modules as cm
-from clusir_modules._protocol import final_image
 from clusir_modules.data import AllInOneDataset
+from clusir_modules.inference.network import final_image
 from clusir_modules.metrics import psnr
 
 from .contestants import CONTESTANTS, PEERS

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import clusir_modules as cm
-from clusir_modules._precision import widen
+from clusir_modules.ops.precision import widen
 
 __all__ = ["CONTESTANTS", "PEERS"]
 

@@ -5,6 +5,7 @@ Needs torch, NumPy and Pillow only.
 
 from __future__ import annotations
 
+from ..imaging.reading import IMAGE_SUFFIXES, read_image
 from .all_in_one import AllInOneDataset
 from .degradations import (
     JPEG,
@@ -24,7 +25,6 @@ from .degradations import (
     register_degradation,
 )
 from .pairing import PAIRING_RULES, pairing_rule
-from .reading import IMAGE_SUFFIXES, read_image
 from .tasks import Task
 
 __all__ = [

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .._checks import check_positive
+from ..imaging.reading import Pixels, decode_image, to_tensor
+from ..ops.checks import check_positive
 from .degradations import Degradation, build_degradation
 from .patches import AUGMENTATIONS, Augmentation, draw_patch
-from .reading import Pixels, decode_image, to_tensor
 from .tasks import Sample, Task
 from .verification import verify_samples
 

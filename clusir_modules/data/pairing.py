@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 from string import Formatter
 
-from .reading import IMAGE_SUFFIXES
+from ..imaging.reading import IMAGE_SUFFIXES
 
 __all__ = ["PAIRING_RULES", "FolderIndex", "find_partner", "list_images", "pairing_rule"]
 

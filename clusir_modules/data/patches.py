@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from ..imaging.reading import Pixels, to_tensor
 from .degradations._filter import pad_image
-from .reading import Pixels, to_tensor
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "Patch", "draw_patch"]
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from .reading import decode_image
+from ..imaging.reading import decode_image
 from .tasks import Sample
 
 __all__ = ["verify_samples"]

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_positive
-from .._protocol import channels_of, evaluating, final_image
-from ..blocks.padding import pad_to_multiple
-from ..routing.pcgrm import Routing
+from ..layers.routing.pcgrm import Routing
+from ..ops.checks import check_choice, check_positive
+from ..ops.padding import pad_to_multiple
+from .network import channels_of, evaluating, final_image
 from .pictures import Picture, wrap_picture
 from .tiles import blend_tiles, check_tiles, tile_spans
 

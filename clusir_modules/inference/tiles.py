@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from .._checks import check_positive
-from .._precision import widen
+from ..ops.checks import check_positive
+from ..ops.precision import widen
 
 __all__ = ["blend_tiles", "check_tiles", "tile_spans"]
 

@@ -16,7 +16,7 @@ from spandrel import (
 from torch import Tensor
 
 from ..networks.clusir import ClusIR
-from .configuration import infer_configuration, is_clusir
+from ..serialization.configuration import infer_configuration, is_clusir
 
 __all__ = ["ClusIRArch", "register"]
 

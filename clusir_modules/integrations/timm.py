@@ -9,10 +9,10 @@ import torch
 from timm.models import FeatureInfo, is_model, register_model
 from torch import Tensor, nn
 
-from ..blocks.padding import pad_to_multiple
 from ..networks import clusir as _networks
 from ..networks.clusir import ClusIR
 from ..networks.clusir_stage import NUM_LEVELS
+from ..ops.padding import pad_to_multiple
 
 __all__ = ["ClusIRFeatures", "clusir_base", "clusir_small", "clusir_tiny", "register"]
 

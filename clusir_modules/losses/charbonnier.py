@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .._precision import widen
+from ..ops.precision import widen
 
 __all__ = ["CharbonnierLoss", "charbonnier", "check_eps"]
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._checks import check_feature_map
-from .._precision import full_precision, widen
-from ..blocks.padding import extend_by_edge
+from ..ops.checks import check_feature_map
+from ..ops.padding import extend_by_edge
+from ..ops.precision import full_precision, widen
 from .charbonnier import charbonnier, check_eps
 
 __all__ = ["EdgeLoss", "laplacian_residual"]

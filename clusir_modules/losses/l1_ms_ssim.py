@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from .._checks import check_number
+from ..ops.checks import check_number
 from .ms_ssim import ms_ssim
 
 __all__ = ["L1MSSSIMLoss"]

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._checks import check_feature_map, check_not_empty
-from .._precision import full_precision, widen
+from ..ops.checks import check_feature_map, check_not_empty
+from ..ops.precision import full_precision, widen
 
 __all__ = ["ms_ssim"]
 

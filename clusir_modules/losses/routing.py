@@ -10,9 +10,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._checks import check_not_empty
-from .._precision import widen
-from ..routing.pcgrm import PCGRM, Routing
+from ..layers.routing.pcgrm import PCGRM, Routing
+from ..ops.checks import check_not_empty
+from ..ops.precision import widen
 
 __all__ = ["cluster_information_loss", "load_balance_loss", "orthogonality_loss"]
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .._checks import check_choice
+from ..ops.checks import check_choice
 
 __all__ = ["psnr", "ssim"]
 

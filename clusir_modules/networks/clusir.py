@@ -9,14 +9,14 @@ from typing import Any, Literal, cast, overload
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_feature_map, check_not_empty, check_positive
-from ..attention.supervised_attention import SAM
-from ..blocks.initial import start_small
-from ..blocks.padding import crop, pad_to_multiple
-from ..checkpoints import load_weights
-from ..experts.cluster_moe import expand_routing
-from ..integrations.hub import HubMixin
-from ..routing.pcgrm import Routing
+from ..layers.basic.initial import start_small
+from ..layers.experts.cluster_moe import expand_routing
+from ..layers.multi_stage.supervised_attention import SAM
+from ..layers.routing.pcgrm import Routing
+from ..ops.checks import check_feature_map, check_not_empty, check_positive
+from ..ops.padding import crop, pad_to_multiple
+from ..serialization.checkpoints import load_weights
+from ..serialization.pretrained import HubMixin
 from .clusir_stage import NUM_LEVELS, ClusIRStage, StageFeatures
 
 __all__ = ["ClusIR", "clusir_base", "clusir_small", "clusir_tiny"]

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .._checks import check_feature_map, check_positive
-from ..blocks.cross_stage_fusion import CSFF
-from ..blocks.resample import Downsample, Upsample
-from ..experts.cluster_moe import ClusterMoE
-from ..frequency.dafmm import DAFMM
-from ..prompts.fusion import PromptFusion
-from ..prompts.pgb import PGB
-from ..routing.evidence import WaveletEvidence
-from ..routing.pcgrm import Routing
-from ..wavelets.wtb import WTB
+from ..layers.basic.resample import Downsample, Upsample
+from ..layers.experts.cluster_moe import ClusterMoE
+from ..layers.frequency.dafmm import DAFMM
+from ..layers.multi_stage.cross_stage_fusion import CSFF
+from ..layers.prompts.fusion import PromptFusion
+from ..layers.prompts.pgb import PGB
+from ..layers.routing.pcgrm import Routing
+from ..layers.routing.wavelet_evidence import WaveletEvidence
+from ..layers.transformer.wtb import WTB
+from ..ops.checks import check_feature_map, check_positive
 
 __all__ = ["NUM_LEVELS", "ClusIRStage", "StageFeatures"]
 

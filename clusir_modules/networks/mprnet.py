@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._checks import check_feature_map, check_positive
-from ..attention.channel_attention import CAB
-from ..attention.supervised_attention import SAM
-from ..blocks.cab_encoder_decoder import CABDecoder, CABEncoder
-from ..blocks.original_resolution import ORSNet
-from ..blocks.padding import pad_to_multiple
-from ..integrations.hub import HubMixin
+from ..layers.multi_stage.cab_encoder_decoder import CABDecoder, CABEncoder
+from ..layers.multi_stage.channel_attention import CAB
+from ..layers.multi_stage.original_resolution import ORSNet
+from ..layers.multi_stage.supervised_attention import SAM
+from ..ops.checks import check_feature_map, check_positive
+from ..ops.padding import pad_to_multiple
+from ..serialization.pretrained import HubMixin
 
 __all__ = ["MPRNet", "convert_mprnet_state_dict", "mprnet_deblurring", "mprnet_denoising", "mprnet_deraining"]
 

@@ -46,7 +46,7 @@ def trained_tiny() -> cm.ClusIR:
 @cache
 def trained_mprnet() -> cm.MPRNet:
     """A small MPRNet trained on pairs of rainy and clean photographs by ``mprnet_small_pairs.yml``."""
-    from clusir_modules.checkpoints import load_weights
+    from clusir_modules.serialization.checkpoints import load_weights
 
     net = cm.MPRNet(16, unet_step=8, orsnet_step=8, num_cabs=2)
     load_weights(net, ASSETS / "mprnet_small_pairs.safetensors")

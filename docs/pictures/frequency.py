@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import clusir_modules as cm
-from clusir_modules.frequency.spectral_gate import NUM_BANDS, frequency_bands
+from clusir_modules.layers.frequency.spectral_gate import NUM_BANDS, frequency_bands
 
 from ._common import FIVE, degraded, photograph, save, sheet, trained_tiny
 

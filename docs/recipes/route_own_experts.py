@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import clusir_modules as cm
 from clusir_modules.data import GaussianNoise, LowLight
-from clusir_modules.experts.dispatch import dispatch
+from clusir_modules.layers.experts.dispatch import dispatch
 
 
 def tone_curve() -> nn.Module:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -43,17 +42,3 @@ def clusir(tmp_path, monkeypatch):
         return CliRunner().invoke(main, [os.fspath(argument) for argument in arguments])
 
     return run
-
-
-@pytest.fixture
-def make_pixels():
-    """Smooth random pixels."""
-
-    def make(height=20, width=28, channels=3, dtype=np.uint8, seed=0):
-        draw = np.random.default_rng(seed)
-        coarse = draw.random((5, 7, channels))
-        fine = coarse.repeat(-(-height // 5), 0).repeat(-(-width // 7), 1)[:height, :width]
-        noisy = (0.8 * fine + 0.1 + 0.05 * draw.standard_normal(fine.shape)).clip(0, 1)
-        return np.round(noisy * np.iinfo(dtype).max).astype(dtype)
-
-    return make

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from clusir_modules.integrations.safetensors import load_network
+from clusir_modules.serialization.network_files import load_network
 
 
 def test_safetensors_hold_the_network(clusir, net, weights):
@@ -23,10 +23,10 @@ def test_safetensors_hold_the_network(clusir, net, weights):
 @pytest.mark.parametrize("file_format", ["onnx", "pt2"])
 def test_graphs_are_written_by_the_export_module(clusir, net, weights, monkeypatch, file_format):
     written = {}
-    module = ModuleType("clusir_modules.export")
+    module = ModuleType("clusir_modules.inference.export")
     module.export_onnx = lambda net, path: written.update(onnx=(net, path))
     module.export_pt2 = lambda net, path: written.update(pt2=(net, path))
-    monkeypatch.setitem(sys.modules, "clusir_modules.export", module)
+    monkeypatch.setitem(sys.modules, "clusir_modules.inference.export", module)
     result = clusir("export", weights, "--format", file_format, "-o", f"x.{file_format}")
     assert result.exit_code == 0, result.output
     assert list(written) == [file_format]
@@ -37,13 +37,13 @@ def test_graphs_are_written_by_the_export_module(clusir, net, weights, monkeypat
 
 
 def test_a_missing_package_is_named(clusir, weights, monkeypatch):
-    module = ModuleType("clusir_modules.export")
+    module = ModuleType("clusir_modules.inference.export")
 
     def export_onnx(net, path):
         raise ImportError("No module named 'onnxscript'")
 
     module.export_onnx = module.export_pt2 = export_onnx
-    monkeypatch.setitem(sys.modules, "clusir_modules.export", module)
+    monkeypatch.setitem(sys.modules, "clusir_modules.inference.export", module)
     result = clusir("export", weights, "--format", "onnx")
     assert result.exit_code == 1
     assert "onnxscript" in result.output
@@ -51,7 +51,7 @@ def test_a_missing_package_is_named(clusir, weights, monkeypatch):
 
 
 def test_the_checkpoint_is_never_replaced(clusir, net, tmp_path):
-    from clusir_modules.integrations.safetensors import save_network
+    from clusir_modules.serialization.network_files import save_network
 
     save_network(net, tmp_path / "net.safetensors")
     result = clusir("export", tmp_path / "net.safetensors", "--format", "safetensors")

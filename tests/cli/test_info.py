@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import clusir_modules as cm
-from clusir_modules.integrations.safetensors import save_network
+from clusir_modules.serialization.network_files import save_network
 
 
 def facts(clusir, path):

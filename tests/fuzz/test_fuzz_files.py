@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from clusir_modules.checkpoints import load_weights, read_state_dict
 from clusir_modules.data import read_image
 from clusir_modules.networks.mprnet import convert_mprnet_state_dict
+from clusir_modules.serialization.checkpoints import load_weights, read_state_dict
 
 
 def mutate(content: bytes, changes: list[tuple[str, float, int]]) -> bytes:

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import clusir_modules as cm
-from clusir_modules.blocks.cab_encoder_decoder import upsample2x
-from clusir_modules.blocks.padding import pad_to_multiple
-from clusir_modules.experts.cluster_moe import expand_routing
-from clusir_modules.experts.dispatch import dispatch
-from clusir_modules.frequency.spectral_gate import frequency_bands
+from clusir_modules.layers.experts.cluster_moe import expand_routing
+from clusir_modules.layers.experts.dispatch import dispatch
+from clusir_modules.layers.frequency.spectral_gate import frequency_bands
+from clusir_modules.layers.multi_stage.cab_encoder_decoder import upsample2x
 from clusir_modules.losses.charbonnier import charbonnier
 from clusir_modules.losses.edge import laplacian_residual
 from clusir_modules.losses.ms_ssim import ms_ssim
+from clusir_modules.ops.padding import pad_to_multiple
 
 WAVES = st.sampled_from(
     ["haar", "db1", "db2", "db5", "db8", "sym4", "sym7", "coif1", "bior1.3", "bior2.2", "bior4.4", "rbio3.1", "rbio2.4"]

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import clusir_modules as cm
-from clusir_modules.attention.channel_attention import CALayer
-from clusir_modules.blocks.cab_encoder_decoder import CABDecoder, CABEncoder, DownProject, UpProject
-from clusir_modules.blocks.resample import Downsample, Upsample
-from clusir_modules.frequency.spectral_gate import NUM_BANDS, SpectralGate
+from clusir_modules.layers.basic.resample import Downsample, Upsample
+from clusir_modules.layers.frequency.spectral_gate import NUM_BANDS, SpectralGate
+from clusir_modules.layers.multi_stage.cab_encoder_decoder import CABDecoder, CABEncoder, DownProject, UpProject
+from clusir_modules.layers.multi_stage.channel_attention import CALayer
 
 Inputs = tuple[Any, ...]
 SMALL = {"unet_step": 2, "num_cabs": 1, "reduction": 2}

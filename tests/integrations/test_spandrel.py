@@ -43,7 +43,7 @@ def test_a_basicsr_checkpoint_gives_the_same_output(kind, tmp_path, make_net, fi
 
 
 def test_a_safetensors_file_gives_the_same_output(clusir, tmp_path, final_image):
-    from clusir_modules.integrations.safetensors import save_network
+    from clusir_modules.serialization.network_files import save_network
 
     save_network(clusir, tmp_path / "net.safetensors")
     loaded = spandrel.ModelLoader().load_from_file(tmp_path / "net.safetensors")

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..._checks import check_choice
+from ...ops.checks import check_choice
 from ._base import Degradation, Range, bounds, check_number, draw, normalize_range, uniform
 from ._filter import blur
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..._checks import check_positive
+from ...ops.checks import check_positive
 from ._base import Degradation, Range, check_number, draw, normalize_range, uniform
 
 __all__ = ["Haze", "HazeMaps"]

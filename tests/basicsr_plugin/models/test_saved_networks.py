@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clusir_modules.integrations.safetensors import load_network, read_configuration
+from clusir_modules.serialization.network_files import load_network, read_configuration
 
 NETWORK = {
     "type": "ClusIR", "dim": 8, "num_blocks": [0, 0, 0, 0], "num_decoder_blocks": [0, 0, 0], "num_refinement_blocks": 0,

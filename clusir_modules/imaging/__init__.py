@@ -1,0 +1,1 @@
+"""Picture files: reading, decoding, writing with all that belongs to the picture."""

@@ -1,0 +1,1 @@
+"""Norms, initial values, changes of resolution."""

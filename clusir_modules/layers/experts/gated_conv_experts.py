@@ -1,0 +1,92 @@
+"""A stack of gated convolution experts of which each image runs only its own."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ...ops.checks import check_feature_map, check_not_empty, check_positive
+from ...ops.dynamic_depthwise import dynamic_depthwise
+from ..transformer.transposed_attention import channels_last_rows, mix_channels
+
+__all__ = ["GatedConvExperts"]
+
+
+class GatedConvExperts(nn.Module):
+    r"""Weighted sum of the chosen experts of each image, each ``1x1 expand, depthwise kxk, gate, 1x1``; no residual.
+
+    .. math:: y_b = \sum_{j=1}^{k} w_{bj} f_{i_{bj}}(x_b), \quad
+        f_e(x) = W^e_2 (a \odot c) + \beta^e, \quad (a, c) = \operatorname{split}(D^e * W^e_1 x)
+
+    The weights of all experts are stacked along a leading axis. Those chosen are gathered and applied as batched matrix
+    products and one grouped convolution: static shapes, no loop, cost ``k / E`` of all experts, and a zero rather than
+    a missing gradient for experts that were not chosen (this project's choice).
+
+    Args:
+        dim: channels in and out.
+        num_experts: experts ``E``.
+        hidden_dim: channels of each half of an expert; default ``dim``.
+        kernel_size: odd width of the depthwise convolution, pixels.
+
+    Shape:
+        ``x`` ``(B, dim, H, W)``, ``weights`` ``(B, k)``, ``indices`` ``(B, k)`` int64 to ``(B, dim, H, W)``.
+
+    Raises:
+        ValueError: a size below 1 or an even ``kernel_size``; in ``forward`` a wrong shape.
+        TypeError: an integer ``x``.
+    """
+
+    def __init__(self, dim: int, num_experts: int, *, hidden_dim: int | None = None, kernel_size: int = 3) -> None:
+        super().__init__()
+        self.dim = check_positive("dim", dim)
+        self.num_experts = check_positive("num_experts", num_experts)
+        self.hidden_dim = check_positive("hidden_dim", dim if hidden_dim is None else hidden_dim)
+        if check_positive("kernel_size", kernel_size) % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+        self.kernel_size = kernel_size
+        self.expand_weight = nn.Parameter(torch.empty(num_experts, 2 * self.hidden_dim, dim))
+        self.depthwise_weight = nn.Parameter(torch.empty(num_experts, 2 * self.hidden_dim, kernel_size, kernel_size))
+        self.depthwise_bias = nn.Parameter(torch.empty(num_experts, 2 * self.hidden_dim))
+        self.project_weight = nn.Parameter(torch.empty(num_experts, self.hidden_dim, dim))
+        self.project_bias = nn.Parameter(torch.empty(num_experts, dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw each expert as torch draws convolutions of its shapes."""
+        for weight, fan_in in (
+            (self.expand_weight, self.dim),
+            (self.depthwise_weight, self.kernel_size**2),
+            (self.depthwise_bias, self.kernel_size**2),
+            (self.project_weight, self.hidden_dim),
+            (self.project_bias, self.hidden_dim),
+        ):
+            bound = 1 / math.sqrt(fan_in)
+            nn.init.uniform_(weight, -bound, bound)
+
+    def forward(self, x: Tensor, weights: Tensor, indices: Tensor) -> Tensor:
+        check_feature_map(x, self.dim)
+        check_not_empty(x)
+        if indices.dim() != 2 or indices.shape[0] != x.shape[0]:
+            raise ValueError(f"indices must have shape ({x.shape[0]}, k), got {tuple(indices.shape)}")
+        if weights.shape != indices.shape:
+            raise ValueError(
+                f"weights must have the shape of indices, {tuple(indices.shape)}, got {tuple(weights.shape)}"
+            )
+        height, width = x.shape[2:]
+        expand = self.expand_weight[indices].flatten(1, 2)  # (B, k 2h, dim)
+        hidden = dynamic_depthwise(
+            mix_channels(channels_last_rows(x), expand.transpose(1, 2), None, (height, width)),
+            self.depthwise_weight[indices].flatten(1, 2),
+            self.depthwise_bias[indices].flatten(1, 2),
+            padding=self.kernel_size // 2,
+        )
+        value, gate = hidden.unflatten(1, (-1, 2, self.hidden_dim)).unbind(2)
+        project = (self.project_weight[indices] * weights[..., None, None].to(self.project_weight.dtype)).flatten(1, 2)
+        bias = torch.einsum("bk,bkd->bd", weights.to(self.project_bias.dtype), self.project_bias[indices])
+        gated = channels_last_rows((value * gate).flatten(1, 2))
+        return mix_channels(gated, project, None, (height, width)) + bias.to(gated.dtype)[..., None, None]
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, num_experts={self.num_experts}, hidden_dim={self.hidden_dim}"

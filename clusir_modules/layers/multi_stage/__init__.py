@@ -1,0 +1,1 @@
+"""Parts of MPRNet, for networks of several supervised stages."""

@@ -1,0 +1,135 @@
+"""Probabilistic cluster-guided routing mechanism: recognize the degradation first, choose experts second."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...ops.checks import check_feature_map, check_number, check_positive, check_top_k
+from ...ops.precision import full_precision, widen
+
+__all__ = ["PCGRM", "Routing"]
+
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.01, 10.0
+_SHORTEST = 1e-3  # embeddings below are not made unit vectors: their gradient would overflow float16
+
+
+class Routing(NamedTuple):
+    """What a router decided for each image of a batch; probabilities in float32 or wider, each row summing to 1.
+
+    Attributes:
+        cluster_probs: posterior ``p(c|x)``, ``(B, L)``.
+        expert_probs: mixture ``p(e|x)``, ``(B, E)``.
+        topk_weights: weights of the active experts, ``(B, k)``, summing to 1.
+        topk_indices: the active experts, ``(B, k)``, int64.
+        prompt: tokens ``p(c|x) P_c``, ``(B, L, D)``.
+    """
+
+    cluster_probs: Tensor
+    expert_probs: Tensor
+    topk_weights: Tensor
+    topk_indices: Tensor
+    prompt: Tensor
+
+
+class PCGRM(nn.Module):
+    r"""Route an image to experts through a posterior over learned degradation clusters.
+
+    .. math::
+        z = \frac{W \operatorname{GAP}(x)}{\lVert W \operatorname{GAP}(x) \rVert}, \quad
+        p(c|x) = \operatorname{softmax}_c \frac{\cos(z, P_c)}{\tau}, \quad
+        p(e|x) = \sum_c p(c|x)\, p(e|c, x), \quad p(e|c, x) = \operatorname{softmax}_e(G_c z + b_c)
+
+    The two steps and the mixture are the paper's; the form of :math:`p(e|c, x)`, the learned temperature and the prompt
+    as tokens are this project's choices. The ``top_k`` largest :math:`p(e|x)` are kept and renormalized to sum 1; with
+    ``top_k == num_experts`` all are kept as they are, in the order of the experts.
+
+    Args:
+        dim: channels of the feature map.
+        num_clusters: prototypes ``L``.
+        num_experts: experts ``E`` to choose from.
+        top_k: experts ``k`` kept.
+        embed_dim: width ``D`` of the embedding and of the prototypes.
+        noise_std: standard deviation of Gaussian noise on :math:`\log p(e|x)` that disturbs, in training only, which
+            experts are chosen, never their weights.
+
+    Shape:
+        Input: ``(B, dim, H, W)``. Output: a :class:`Routing`.
+
+    Raises:
+        ValueError: a size below 1, ``top_k > num_experts``, a negative ``noise_std``; in ``forward`` a wrong shape.
+        TypeError: an integer tensor.
+
+    Note: computed in float32 or wider whatever the autocast type, and for each image alone.
+
+    Example:
+        >>> PCGRM(32, num_clusters=8, num_experts=4)(torch.rand(2, 32, 9, 7)).prompt.shape
+        torch.Size([2, 8, 128])
+
+    Reference: ClusIR, arXiv:2512.10948, sec. on PCGRM.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_clusters: int = 8,
+        num_experts: int = 4,
+        top_k: int = 2,
+        embed_dim: int = 128,
+        *,
+        noise_std: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.dim = check_positive("dim", dim)
+        self.num_clusters = check_positive("num_clusters", num_clusters)
+        check_top_k(top_k, num_experts)
+        self.num_experts = num_experts
+        self.top_k = top_k
+        self.embed_dim = check_positive("embed_dim", embed_dim)
+        self.noise_std = check_number("noise_std", noise_std, 0)
+        self.embed = nn.Linear(dim, embed_dim)
+        self.prototypes = nn.Parameter(torch.empty(num_clusters, embed_dim))
+        self.log_temperature = nn.Parameter(torch.empty(()))
+        self.expert_weight = nn.Parameter(torch.empty(num_clusters, num_experts, embed_dim))
+        self.expert_bias = nn.Parameter(torch.empty(num_clusters, num_experts))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw prototypes as orthogonal as they can be, and experts that differ from cluster to cluster."""
+        self.embed.reset_parameters()
+        nn.init.orthogonal_(self.prototypes)
+        nn.init.constant_(self.log_temperature, math.log(0.2))
+        nn.init.normal_(self.expert_weight)
+        nn.init.normal_(self.expert_bias)
+
+    def forward(self, x: Tensor) -> Routing:
+        check_feature_map(x, self.dim)
+        with full_precision(x):
+            pooled = widen(x).mean(dim=(2, 3))
+            embedding = F.linear(pooled, self.embed.weight.to(pooled), self.embed.bias.to(pooled))
+            z = F.normalize(embedding, dim=-1, eps=_SHORTEST)
+            prototypes = F.normalize(self.prototypes.to(z), dim=-1)
+            temperature = self.log_temperature.to(z).exp().clamp(_MIN_TEMPERATURE, _MAX_TEMPERATURE)
+            cluster_probs = (z @ prototypes.t() / temperature).softmax(dim=-1)
+            logits = torch.einsum("led,bd->ble", self.expert_weight.to(z), z) + self.expert_bias.to(z)
+            expert_probs = (cluster_probs.unsqueeze(-1) * logits.softmax(dim=-1)).sum(dim=1)
+            weights, indices = self._choose(expert_probs)
+            return Routing(cluster_probs, expert_probs, weights, indices, cluster_probs.unsqueeze(-1) * prototypes)
+
+    def _choose(self, expert_probs: Tensor) -> tuple[Tensor, Tensor]:
+        if self.top_k == self.num_experts:
+            indices = torch.arange(self.num_experts, device=expert_probs.device).expand_as(expert_probs)
+            return expert_probs, indices
+        scores = expert_probs.detach()
+        if self.training and self.noise_std > 0:
+            scores = scores.log() + self.noise_std * torch.randn_like(scores)
+        indices = scores.topk(self.top_k, dim=-1).indices
+        weights = expert_probs.gather(-1, indices)
+        return weights / weights.sum(dim=-1, keepdim=True), indices
+
+    def extra_repr(self) -> str:
+        return f"num_clusters={self.num_clusters}, num_experts={self.num_experts}, top_k={self.top_k}"

@@ -1,0 +1,1 @@
+"""The wavelet transformer block and its parts."""

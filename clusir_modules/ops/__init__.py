@@ -1,0 +1,1 @@
+"""Functions and checks on tensors, without parameters."""

@@ -1,0 +1,321 @@
+"""One level of the 2-D discrete wavelet transform and its inverse, the Haar wavelet on a fast exact path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .checks import check_choice, check_feature_map
+from .precision import full_precision, widen
+from .tracing import exporting
+
+__all__ = ["dwt2d", "idwt2d"]
+
+_MODES = frozenset({"zero", "symmetric", "reflect", "periodization"})
+_HAAR_NAMES = frozenset({"haar", "db1"})
+_PART_SIZE = 2**18  # elements
+_FILTER_BANKS: dict[str, tuple[tuple[float, ...], ...]] = {}
+
+
+class _HaarAnalysis(torch.autograd.Function):
+    """Even-sized ``(B, C, H, W)`` to LL ``(B, C, h, w)`` and LH, HL, HH stacked by band ``(B, 3C, h, w)``."""
+
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        if torch.compiler.is_compiling():  # refuses to write into views, and fuses what is written down plainly
+            low, high = x[..., 0::2] + x[..., 1::2], x[..., 0::2] - x[..., 1::2]
+            top_low, bottom_low, top_high, bottom_high = (
+                rows for columns in (low, high) for rows in (columns[..., 0::2, :], columns[..., 1::2, :])
+            )
+            details = torch.cat((top_low - bottom_low, top_high + bottom_high, top_high - bottom_high), dim=1)
+            return (top_low + bottom_low) * 0.5, details * 0.5
+        batch, channels, height, width = x.shape
+        ll = _empty_like_layout(x, batch, channels, height // 2, width // 2)
+        details = _empty_like_layout(x, batch, 3 * channels, height // 2, width // 2)
+        for part, *bands in _parts(x, ll, *details.chunk(3, dim=1)):
+            _analyze_into(part, *bands)
+        return ll, details
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        """Nothing to save: the transform is orthonormal, so its adjoint is its inverse."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return haar_synthesis(*grads)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *maps: Tensor) -> Any:
+        ll, details = haar_analysis(*_join_batches(info.batch_size, in_dims, maps))
+        return (ll.unflatten(0, (info.batch_size, -1)), details.unflatten(0, (info.batch_size, -1))), (0, 0)
+
+
+class _HaarSynthesis(torch.autograd.Function):
+    """Inverse of :class:`_HaarAnalysis`."""
+
+    @staticmethod
+    def forward(ll: Tensor, details: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # as above
+            lh, hl, hh = details.chunk(3, dim=1)
+            top = torch.stack((ll + lh + hl + hh, ll + lh - hl - hh), dim=-1).flatten(3)
+            bottom = torch.stack((ll - lh + hl - hh, ll - lh - hl + hh), dim=-1).flatten(3)
+            return torch.stack((top, bottom), dim=3).flatten(2, 3) * 0.5
+        batch, channels, height, width = ll.shape
+        x = _empty_like_layout(ll, batch, channels, 2 * height, 2 * width)
+        for part, *bands in _parts(x, ll, *details.chunk(3, dim=1)):
+            _synthesize_into(part, *bands)
+        return x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        """Nothing to save: see :class:`_HaarAnalysis`."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        return haar_analysis(grads[0])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *maps: Tensor) -> Any:
+        x = haar_synthesis(*_join_batches(info.batch_size, in_dims, maps))
+        return x.unflatten(0, (info.batch_size, -1)), 0
+
+
+def _join_batches(count: int, dims: tuple[int | None, ...], maps: tuple[Tensor, ...]) -> list[Tensor]:
+    """Maps of ``torch.vmap`` with the mapped dimension joined to the batch."""
+    mapped = (x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0) for dim, x in zip(dims, maps))
+    return [x.flatten(0, 1) for x in mapped]
+
+
+def _parts(x: Tensor, *bands: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    """On a CPU the maps in parts of the batch, so that what lies between two steps stays in its cache."""
+    if x.device.type != "cpu" or x.shape[0] == 0:
+        return [(x, *bands)]
+    images = max(_PART_SIZE // x[0].numel(), 1)
+    return zip(*(maps.split(images) for maps in (x, *bands)), strict=True)
+
+
+def _analyze_into(x: Tensor, ll: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> None:
+    even, odd = x[..., 0::2], x[..., 1::2]
+    low = torch.lerp(even, odd, 0.5)
+    high = low - odd
+    torch.add(low[..., 0::2, :], low[..., 1::2, :], out=ll)
+    torch.sub(low[..., 0::2, :], low[..., 1::2, :], out=lh)
+    torch.add(high[..., 0::2, :], high[..., 1::2, :], out=hl)
+    torch.sub(high[..., 0::2, :], high[..., 1::2, :], out=hh)
+
+
+def _synthesize_into(x: Tensor, ll: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> None:
+    low, high = (_join_rows(*bands) for bands in ((ll, lh), (hl, hh)))
+    torch.add(low, high, out=x[..., 0::2])
+    torch.sub(low, high, out=x[..., 1::2])
+
+
+def _join_rows(low: Tensor, high: Tensor) -> Tensor:
+    """Half the sum of two bands in the even rows, half the difference in the odd ones."""
+    batch, channels, height, width = low.shape
+    rows = _empty_like_layout(low, batch, channels, 2 * height, width)
+    even = torch.lerp(low, high, 0.5, out=rows[..., 0::2, :])
+    torch.sub(low, even, out=rows[..., 1::2, :])
+    return rows
+
+
+def _empty_like_layout(x: Tensor, batch: int, channels: int, height: int, width: int) -> Tensor:
+    """Uninitialized map with the dtype and the device of ``x``, channels last if ``x`` is."""
+    if x.stride(1) == 1 and x.shape[1] > 1:
+        return x.new_empty((batch, height, width, channels)).permute(0, 3, 1, 2)
+    return x.new_empty((batch, channels, height, width))
+
+
+def haar_analysis(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Orthonormal Haar bands of an even-sized map: LL ``(B, C, h, w)`` and LH, HL, HH as ``(B, 3C, h, w)``."""
+    ll, details = _HaarAnalysis.apply(x)
+    return ll, details
+
+
+def haar_synthesis(ll: Tensor, details: Tensor) -> Tensor:
+    """Exact inverse of :func:`haar_analysis`."""
+    x: Tensor = _HaarSynthesis.apply(ll, details)
+    return x
+
+
+def check_wave(wave: str, mode: str = "zero") -> None:
+    """Refuse a name that PyWavelets does not know as a discrete wavelet, or an unknown boundary mode.
+
+    Raises:
+        TypeError: ``wave`` or ``mode`` is no string.
+        ValueError: ``wave`` or ``mode`` is unknown.
+    """
+    check_choice("mode", mode, _MODES)
+    if not isinstance(wave, str):
+        raise TypeError(f"wave must be a str, got {type(wave).__name__} {wave!r}")
+    if wave not in _HAAR_NAMES:
+        _filter_bank(wave)
+
+
+def _filter_bank(wave: str) -> tuple[tuple[float, ...], ...]:
+    """Taps ``(dec_lo, dec_hi, rec_lo, rec_hi)`` of an orthogonal or biorthogonal wavelet, all of one even length.
+
+    A plain dictionary remembers them, which ``torch.compile`` reads as a constant; it cannot trace pywt.
+    """
+    if wave not in _FILTER_BANKS:
+        import pywt
+
+        if wave not in pywt.wavelist(kind="discrete"):
+            raise ValueError(f"wave must be a discrete wavelet of PyWavelets (haar, db2, bior2.2, ...), got {wave!r}")
+        _FILTER_BANKS[wave] = tuple(tuple(taps) for taps in pywt.Wavelet(wave).filter_bank)
+    return _FILTER_BANKS[wave]
+
+
+def _extend(x: Tensor, dim: int, left: int, right: int, mode: str) -> Tensor:
+    """Extend ``x`` along ``dim`` by gathering; any extension of any length is defined, also longer than the signal."""
+    size = x.shape[dim]
+    index = torch.arange(-left, size + right, device=x.device)
+    if mode == "symmetric":  # x2 x1 | x1 x2 x3 | x3 x2
+        index = index.remainder(2 * size)
+        index = torch.minimum(index, 2 * size - 1 - index)
+    elif mode == "reflect":  # x3 x2 | x1 x2 x3 | x2 x1
+        period = max(2 * size - 2, 1)
+        index = index.remainder(period)
+        index = torch.minimum(index, period - index)
+    else:  # periodic: x2 x3 | x1 x2 x3 | x1 x2
+        index = index.remainder(size)
+    return x.index_select(dim, index)
+
+
+def _analyze(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: str) -> Tensor:
+    """Filter along ``dim`` and halve it: ``C`` channels become ``2C``, low and high pass of each in turn."""
+    channels, size, length = x.shape[1], x.shape[dim], len(taps[0])
+    if mode == "periodization":
+        left, right = length // 2 - 1, length // 2 - 1 + size % 2
+        if size % 2:
+            x = torch.cat((x, x.narrow(dim, size - 1, 1)), dim)
+            right -= 1
+    else:
+        total = 2 * ((size + length - 1) // 2 - 1) - size + length
+        left, right = total // 2, (total + 1) // 2
+    if mode == "zero":
+        x = F.pad(x, (left, right) if dim == 3 else (0, 0, left, right))
+    else:
+        x = _extend(x, dim, left, right, mode)
+    shape = (2, 1, 1, length) if dim == 3 else (2, 1, length, 1)
+    weight = torch.tensor(taps[:2], dtype=x.dtype, device=x.device).flip(1).view(shape).repeat(channels, 1, 1, 1)
+    return F.conv2d(x, weight, stride=(1, 2) if dim == 3 else (2, 1), groups=channels)
+
+
+def _synthesize(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: str) -> Tensor:
+    """Inverse of :func:`_analyze` for a filter bank that reconstructs perfectly."""
+    channels, size, length = x.shape[1] // 2, x.shape[dim], len(taps[2])
+    start, kept = length - 2, 2 * size - length + 2
+    if mode == "periodization":
+        border = length // 4 + 1
+        x = _extend(x, dim, border, border, mode)
+        start, kept = length // 2 - 1 + 2 * border, 2 * size
+    if kept < 1:
+        raise ValueError(f"ll and details are too small for a wavelet of {length} taps, got {size} along dim {dim}")
+    shape = (2, 1, 1, length) if dim == 3 else (2, 1, length, 1)
+    weight = torch.tensor(taps[2:], dtype=x.dtype, device=x.device).view(shape).repeat(channels, 1, 1, 1)
+    x = F.conv_transpose2d(x, weight, stride=(1, 2) if dim == 3 else (2, 1), groups=channels)
+    return x.narrow(dim, start, kept)
+
+
+def analyze_stacked(x: Tensor, wave: str, mode: str = "zero") -> tuple[Tensor, Tensor]:
+    """:func:`dwt2d` unchecked, the details stacked by band: ``(B, 3C, h, w)``, for Haar in the layout of ``x``."""
+    if wave in _HAAR_NAMES:
+        for dim in (2, 3):
+            added = (x.shape[dim] + 1) // 2 * 2 - x.shape[dim]  # so that a symbolic size is seen to become even
+            if exporting() or added:
+                if mode == "zero":
+                    x = F.pad(x, (0, added) if dim == 3 else (0, 0, 0, added))
+                else:
+                    x = _extend(x, dim, 0, added, "reflect" if mode == "reflect" else "symmetric")
+        return haar_analysis(x)
+    taps = _filter_bank(wave)
+    with full_precision(x):
+        bands = _analyze(_analyze(widen(x), taps, 3, mode), taps, 2, mode).to(x.dtype).unflatten(1, (-1, 4))
+    return bands[:, :, 0], bands[:, :, 1:].transpose(1, 2).flatten(1, 2)
+
+
+def synthesize_stacked(ll: Tensor, bands: Tensor, wave: str, mode: str = "zero") -> Tensor:
+    """Inverse of :func:`analyze_stacked`, unchecked."""
+    if wave in _HAAR_NAMES:
+        return haar_synthesis(ll, bands)
+    taps = _filter_bank(wave)
+    stacked = torch.cat((ll.unsqueeze(2), bands.unflatten(1, (3, -1)).transpose(1, 2)), dim=2).flatten(1, 2)
+    with full_precision(ll):
+        return _synthesize(_synthesize(widen(stacked), taps, 2, mode), taps, 3, mode).to(ll.dtype)
+
+
+def dwt2d(x: Tensor, wave: str = "haar", mode: str = "zero") -> tuple[Tensor, Tensor]:
+    """Split a map into one low-pass and three detail bands at half resolution.
+
+    One level of the separable transform, equal to ``pytorch_wavelets.DWTForward(J=1, wave=wave, mode=mode)``.
+    The Haar wavelet runs as additions of the four pixels of each 2x2 block, every other one as strided convolutions
+    in float32 or wider (in bfloat16 torch's CPU kernel for them reads memory that was never written).
+    Unlike that library, the gradient is the true adjoint in every mode, and ``torch.compile(fullgraph=True)`` works:
+    for a wavelet other than Haar after a first call outside, which a :class:`WTB` makes when it is built.
+
+    Args:
+        x: floating-point map ``(B, C, H, W)``, any values, any ``H, W >= 1``.
+        wave: a discrete wavelet of PyWavelets.
+        mode: extension at the border: "zero", "symmetric" (the edge repeated), "reflect" (the edge not repeated) or
+            "periodization" (cyclic, no more coefficients than needed).
+
+    Returns:
+        ``ll`` ``(B, C, h, w)`` and ``details`` ``(B, C, 3, h, w)``: the bands LH (high pass down the columns), HL (high
+        pass along the rows) and HH. ``h = (H + L - 1) // 2`` for filters of ``L`` taps, ``ceil(H / 2)`` for Haar and
+        for periodization; ``w`` likewise.
+
+    Raises:
+        TypeError: ``x`` is not floating point.
+        ValueError: ``x`` is not 4-D, or ``wave`` or ``mode`` is unknown.
+
+    Example:
+        >>> ll, details = dwt2d(torch.rand(1, 3, 5, 8))
+        >>> ll.shape, details.shape
+        (torch.Size([1, 3, 3, 4]), torch.Size([1, 3, 3, 3, 4]))
+
+    Reference: Mallat, "A theory for multiresolution signal decomposition", PAMI 1989.
+    """
+    check_feature_map(x)
+    check_wave(wave, mode)
+    ll, bands = analyze_stacked(x, wave, mode)
+    return ll, bands.unflatten(1, (3, -1)).transpose(1, 2)
+
+
+def idwt2d(ll: Tensor, details: Tensor, wave: str = "haar", mode: str = "zero") -> Tensor:
+    """Put the four bands of :func:`dwt2d` together again.
+
+    Equal to ``pytorch_wavelets.DWTInverse(wave=wave, mode=mode)``. A map of odd height or width comes back one larger,
+    since the bands do not tell: the caller crops.
+
+    Args:
+        ll: low-pass band ``(B, C, h, w)``.
+        details: bands LH, HL, HH ``(B, C, 3, h, w)``, of the dtype of ``ll``.
+        wave: as in :func:`dwt2d`.
+        mode: as in :func:`dwt2d`.
+
+    Shape:
+        Output: ``(B, C, 2h - L + 2, 2w - L + 2)`` for filters of ``L`` taps, ``(B, C, 2h, 2w)`` for Haar and for
+        periodization.
+
+    Raises:
+        TypeError: ``ll`` is not floating point, ``details`` is no tensor, or the dtypes differ.
+        ValueError: the shapes do not belong together or are too small for the wavelet, ``wave`` or ``mode`` is unknown.
+    """
+    check_feature_map(ll, name="ll")
+    check_wave(wave, mode)
+    if not isinstance(details, Tensor):
+        raise TypeError(f"details must be a torch.Tensor (B, C, 3, h, w), got {type(details).__name__}")
+    batch, channels, height, width = ll.shape
+    if details.shape != (batch, channels, 3, height, width):
+        raise ValueError(
+            f"details must have shape {(batch, channels, 3, height, width)} for ll of {tuple(ll.shape)}, "
+            f"got {tuple(details.shape)}"
+        )
+    if details.dtype != ll.dtype:
+        raise TypeError(f"details must have the dtype of ll, {ll.dtype}, got {details.dtype}")
+    return synthesize_stacked(ll, details.transpose(1, 2).flatten(1, 2), wave, mode)

@@ -1,0 +1,1 @@
+"""Files: atomic writing, reading of weights, a network as a folder, a file, a configuration."""

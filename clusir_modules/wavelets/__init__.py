@@ -1,1 +1,0 @@
-"""Wavelet transform and the block built on it."""
