@@ -42,6 +42,8 @@ def extend_by_edge(x: Tensor, width: int) -> Tensor:
 
     Inductor takes the gradient of ``F.pad``'s replication for contiguous where it is channels last, and fails.
     """
+    if not torch.compiler.is_compiling():
+        return F.pad(x, (width,) * 4, mode="replicate")
     for dim in (2, 3):
         first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
         x = torch.cat((*[first] * width, x, *[last] * width), dim=dim)

@@ -115,8 +115,9 @@ class PCGRM(nn.Module):
             prototypes = F.normalize(self.prototypes.to(z), dim=-1)
             temperature = self.log_temperature.to(z).exp().clamp(_MIN_TEMPERATURE, _MAX_TEMPERATURE)
             cluster_probs = (z @ prototypes.t() / temperature).softmax(dim=-1)
-            logits = torch.einsum("led,bd->ble", self.expert_weight.to(z), z) + self.expert_bias.to(z)
-            expert_probs = (cluster_probs.unsqueeze(-1) * logits.softmax(dim=-1)).sum(dim=1)
+            logits = F.linear(z, self.expert_weight.to(z).flatten(0, 1), self.expert_bias.to(z).flatten())
+            conditional = logits.unflatten(1, (self.num_clusters, -1)).softmax(dim=-1)  # p(e|c, x)
+            expert_probs = (cluster_probs.unsqueeze(1) @ conditional).squeeze(1)
             weights, indices = self._choose(expert_probs)
             return Routing(cluster_probs, expert_probs, weights, indices, cluster_probs.unsqueeze(-1) * prototypes)
 
