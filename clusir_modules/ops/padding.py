@@ -30,7 +30,7 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
         added = (size + multiple - 1) // multiple * multiple - size
         if exporting():
             x = _extend(x, dim, size, size + added)
-        else:
+        elif added:
             x = F.pad(
                 x, (0, 0, 0, added) if dim == 2 else (0, added, 0, 0), mode="reflect" if added < size else "replicate"
             )

@@ -74,19 +74,29 @@ class GatedConvExperts(nn.Module):
             raise ValueError(
                 f"weights must have the shape of indices, {tuple(indices.shape)}, got {tuple(weights.shape)}"
             )
-        height, width = x.shape[2:]
-        expand = self.expand_weight[indices].flatten(1, 2)  # (B, k 2h, dim)
+        size = (x.shape[2], x.shape[3])
+        expand, depthwise, depthwise_bias, project, bias = self._gather(indices, x.device.type)
         hidden = dynamic_depthwise(
-            mix_channels(channels_last_rows(x), expand.transpose(1, 2), None, (height, width)),
-            self.depthwise_weight[indices].flatten(1, 2),
-            self.depthwise_bias[indices].flatten(1, 2),
+            mix_channels(channels_last_rows(x), expand.flatten(1, 2).transpose(1, 2), None, size),
+            depthwise.flatten(1, 2),
+            depthwise_bias.flatten(1, 2),
             padding=self.kernel_size // 2,
         )
         value, gate = hidden.unflatten(1, (-1, 2, self.hidden_dim)).unbind(2)
-        project = (self.project_weight[indices] * weights[..., None, None].to(self.project_weight.dtype)).flatten(1, 2)
-        bias = torch.einsum("bk,bkd->bd", weights.to(self.project_bias.dtype), self.project_bias[indices])
+        weights = weights.to(project.dtype).unsqueeze(2)
+        project = (project * weights.unsqueeze(3)).flatten(1, 2)
         gated = channels_last_rows((value * gate).flatten(1, 2))
-        return mix_channels(gated, project, None, (height, width)) + bias.to(gated.dtype)[..., None, None]
+        y = mix_channels(gated, project, None, size)
+        return y + (weights.transpose(1, 2) @ bias).to(y.dtype).squeeze(1)[..., None, None]
+
+    def _gather(self, indices: Tensor, device_type: str) -> list[Tensor]:
+        """The parameters of the chosen experts ``(B, k, ...)``, under autocast in its type and by one kernel for all."""
+        stacked = [*self.parameters(recurse=False)]
+        if torch.compiler.is_compiling() or not torch.is_autocast_enabled(device_type):
+            return [p[indices] for p in stacked]
+        rows = torch.cat([p.flatten(1) for p in stacked], dim=1)[indices].to(torch.get_autocast_dtype(device_type))
+        parts = rows.split([p[0].numel() for p in stacked], dim=2)
+        return [part.unflatten(2, p.shape[1:]) for part, p in zip(parts, stacked)]
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, num_experts={self.num_experts}, hidden_dim={self.hidden_dim}"

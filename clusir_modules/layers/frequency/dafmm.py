@@ -97,7 +97,7 @@ class DAFMM(nn.Module):
         low, high = self._split(x, summary)
         with full_precision(x):
             gains = F.linear(summary, widen(self.gain_predictor.weight), widen(self.gain_predictor.bias))
-            low = self.spectral_gate(low, gains.unflatten(1, (self.num_heads, NUM_BANDS)))
+            low = self.spectral_gate(widen(low), gains.unflatten(1, (self.num_heads, NUM_BANDS)))
         with cast_once(x, self.high_depthwise, self.high_gate):
             high = convolve(self.high_depthwise, high) * convolve(self.high_gate, prompt).sigmoid()
         return x + self._interact_and_fuse(low, high)
@@ -132,12 +132,12 @@ class DAFMM(nn.Module):
 
         All of it is linear in the maps once the similarity is known, and that follows from their Gram matrix.
         """
-        # both bands side by side, (B, H W, 2 C)
-        rows = torch.cat((low.permute(0, 2, 3, 1), high.permute(0, 2, 3, 1)), dim=3).flatten(1, 2)
-        with full_precision(rows):
+        with full_precision(low):
+            # both bands side by side, (B, H W, 2 C), in float32 or wider
+            rows = torch.cat((low.permute(0, 2, 3, 1), high.permute(0, 2, 3, 1)), dim=3).flatten(1, 2)
             query, low_value = widen(self.low_query_value.weight).chunk(2)
             key, high_value = widen(self.high_key_value.weight).chunk(2)
-            similarity = self._similarity(widen(rows), query, key) * widen(self.temperature)
+            similarity = self._similarity(rows, query, key) * widen(self.temperature)
             # first what goes to the high band from the low one, then the other way round
             attention = torch.stack((similarity.transpose(-2, -1), similarity)).softmax(dim=-1)
             value = torch.stack((low_value, high_value)).unflatten(1, (1, self.num_heads, -1))
@@ -146,14 +146,15 @@ class DAFMM(nn.Module):
             fuse = (scale * widen(self.fuse.weight).flatten(1)).unflatten(1, (2, 1, -1)).permute(1, 2, 0, 3)
             weight = fuse + fuse.flip(0) @ exchanged
             bias = scale.flatten() * cast(Tensor, self.fuse.bias)
-            return mix_channels(rows, weight.permute(1, 0, 3, 2).flatten(1, 2), bias, (low.shape[2], low.shape[3]))
+            weight, size = weight.permute(1, 0, 3, 2).flatten(1, 2), (low.shape[2], low.shape[3])
+            return mix_channels(rows.to(high.dtype), weight, bias, size)
 
     def _similarity(self, rows: Tensor, query: Tensor, key: Tensor) -> Tensor:
         """Cosine between the query channels of the low and the key channels of the high band, head by head."""
         project = torch.block_diag(query, key).expand(rows.shape[0], -1, -1)
         gram = project.bmm(rows.transpose(1, 2).bmm(rows)).bmm(project.transpose(1, 2))  # (B, 2 C, 2 C)
-        query_norms, key_norms = (gram.diagonal(dim1=1, dim2=2) + 1e-12).sqrt().chunk(2, dim=1)
-        cosine = gram[:, : self.dim, self.dim :] / (query_norms.unsqueeze(2) * key_norms.unsqueeze(1))
+        query_scale, key_scale = (gram.diagonal(dim1=1, dim2=2) + 1e-12).rsqrt().chunk(2, dim=1)
+        cosine = gram[:, : self.dim, self.dim :] * (query_scale.unsqueeze(2) * key_scale.unsqueeze(1))
         return diagonal_blocks(cosine, self.num_heads)
 
     def extra_repr(self) -> str:

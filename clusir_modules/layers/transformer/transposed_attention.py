@@ -39,7 +39,8 @@ def _channel_cosine(query_key: Tensor) -> tuple[Tensor, Tensor]:
     query_norms, key_norms = norms.chunk(2, dim=1)
     if query.dtype is torch.float16:  # the sum over pixels would overflow
         query, query_norms = query / query_norms.to(query.dtype).unsqueeze(1), torch.ones_like(query_norms)
-    return widen(query.transpose(1, 2) @ key) / (query_norms.unsqueeze(2) * key_norms.unsqueeze(1)), norms
+    # the division widens
+    return (query.transpose(1, 2) @ key) / (query_norms.unsqueeze(2) * key_norms.unsqueeze(1)), norms
 
 
 class _ChannelCosine(torch.autograd.Function):
