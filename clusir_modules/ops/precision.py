@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeGuard, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["cast_once", "cast_parameters", "convolve", "full_precision", "widen"]
+__all__ = ["cast_once", "cast_parameters", "convolve", "eager_autocast_type", "full_precision", "widen"]
 
 
 def widen(x: Tensor) -> Tensor:
@@ -26,6 +26,14 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(x.device.type, enabled=False)
 
 
+def eager_autocast_type(x: Tensor) -> torch.dtype | None:
+    """Type of autocast on the device of ``x``; None where it is off, and while compiling, which casts as it likes."""
+    device = x.device.type
+    if torch.compiler.is_compiling() or device == "meta" or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
+
+
 def cast_once(x: Tensor, *blocks: nn.Module) -> AbstractContextManager[object]:
     """Context in which the weights of all convolutions in ``blocks`` are there in the type of autocast.
 
@@ -37,12 +45,13 @@ def cast_once(x: Tensor, *blocks: nn.Module) -> AbstractContextManager[object]:
         x: a tensor on the device of the blocks.
         blocks: modules that convolve by :func:`convolve` or :func:`cast_parameters`.
     """
-    if torch.compiler.is_compiling() or x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
+    dtype = eager_autocast_type(x)
+    if dtype is None:
         return nullcontext()
     convolutions = [module for block in blocks for module in block.modules() if _is_plain_convolution(module)]
     if _CAST.get().keys() >= set(convolutions):
         return nullcontext()
-    return _CastOnce(convolutions, torch.get_autocast_dtype(x.device.type))
+    return _CastOnce(convolutions, dtype)
 
 
 def cast_parameters(convolution: nn.Conv2d) -> tuple[Tensor, Tensor | None]:

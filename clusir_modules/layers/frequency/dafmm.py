@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,32 @@ from ..transformer.transposed_attention import diagonal_blocks, mix_channels
 from .spectral_gate import NUM_BANDS, SpectralGate
 
 __all__ = ["DAFMM"]
+
+
+class _Gram(torch.autograd.Function):
+    """``rows^T rows`` of each image, with one product in the gradient where autograd takes two and adds them."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(rows: Tensor) -> Tensor:
+        return rows.transpose(1, 2).bmm(rows)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors
+        return rows.bmm(grad + grad.transpose(1, 2))
+
+
+def _gram(rows: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return rows.transpose(1, 2).bmm(rows)
+    gram: Tensor = _Gram.apply(rows)
+    return gram
 
 
 class DAFMM(nn.Module):
@@ -152,7 +178,7 @@ class DAFMM(nn.Module):
     def _similarity(self, rows: Tensor, query: Tensor, key: Tensor) -> Tensor:
         """Cosine between the query channels of the low and the key channels of the high band, head by head."""
         project = torch.block_diag(query, key).expand(rows.shape[0], -1, -1)
-        gram = project.bmm(rows.transpose(1, 2).bmm(rows)).bmm(project.transpose(1, 2))  # (B, 2 C, 2 C)
+        gram = project.bmm(_gram(rows)).bmm(project.transpose(1, 2))  # (B, 2 C, 2 C)
         query_scale, key_scale = (gram.diagonal(dim1=1, dim2=2) + 1e-12).rsqrt().chunk(2, dim=1)
         cosine = gram[:, : self.dim, self.dim :] * (query_scale.unsqueeze(2) * key_scale.unsqueeze(1))
         return diagonal_blocks(cosine, self.num_heads)

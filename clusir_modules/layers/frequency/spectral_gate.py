@@ -31,9 +31,10 @@ def frequency_bands(height: int, width: int, device: torch.device, dtype: torch.
     fy = fy.roll(-(height // 2)).unsqueeze(1)
     fx = torch.arange(width // 2 + 1, device=device, dtype=dtype).div(width).unsqueeze(0)
     octave = torch.hypot(fy, fx).clamp(_OCTAVES[0], _OCTAVES[-1]).log2()
-    centers = torch.arange(len(_OCTAVES), device=device, dtype=dtype).view(-1, 1, 1) + math.log2(_OCTAVES[0])
+    centers = torch.arange(math.log2(_OCTAVES[0]), 0, device=device, dtype=dtype).view(-1, 1, 1)
     radial = (1 - (octave - centers).abs()).relu()
-    directions = torch.arange(_ORIENTATIONS, device=device, dtype=dtype).view(-1, 1, 1) * (math.pi / _ORIENTATIONS)
+    directions = torch.linspace(0, math.pi * (1 - 1 / _ORIENTATIONS), _ORIENTATIONS, device=device, dtype=dtype)
+    directions = directions.view(-1, 1, 1)
     # each window is a half wave of the doubled angle, so that they sum to 1
     angular = ((torch.atan2(fy, fx) - directions) * (_ORIENTATIONS / 2)).cos().relu().square()
     # At an even width the last column is fx = 1/2 and fx = -1/2 at once. Without the mean of the two its spectrum would
