@@ -244,3 +244,24 @@ class TestRefusals:
         options["train"]["amp"] = "fp16"
         with pytest.raises(ValueError, match=r"a CUDA device: graphs are CUDA's; and train.amp bf16"):
             self.check(options, device="cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+class TestOnGpu:
+    @pytest.mark.parametrize("train_opt", [{}, {"accum_iter": 2, "amp": "bf16"}, {"compile": True}])
+    def test_graphs_follow_ordinary_training(self, options, build, make_batch, train_opt):
+        options.update(num_gpu=1, network_g={"type": "ClusIR", "dim": 8, "num_blocks": [1, 1, 1, 1]})
+        options["train"].update(train_opt, balance_opt={"loss_weight": 0.01})
+        ordinary = build(options)
+        options["train"]["cuda_graph"] = True
+        captured = build(options)
+        data = batches(make_batch, 6)
+        data[3]["gt"] = data[3]["gt"] * 3e38  # a step that is left out
+        for ours, theirs in zip(train(captured, data), train(ordinary, data), strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-3)
+        for name in ("net_g", "net_g_ema"):
+            ours, theirs = (
+                torch.cat([p.flatten() for p in getattr(model, name).parameters()]) for model in (captured, ordinary)
+            )
+            assert (ours - theirs).norm() < 1e-3 * theirs.norm()
