@@ -228,7 +228,7 @@ class CapturedStep:
         given = [dict(group) for group in groups]
         capturing = self._capture and torch.cuda.is_current_stream_capturing()
         for group, rate in zip(groups, self._rates, strict=True):
-            group.update(lr=rate, fused=True, capturable=capturing)
+            group.update(lr=rate, fused=True, foreach=False, capturable=capturing)
         self._optimizer.found_inf = self._skipped
         try:
             yield

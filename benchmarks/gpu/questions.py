@@ -186,7 +186,7 @@ def capture(at: Setting) -> Iterator[Question]:
             """Over the difference of two runs without a graph, which atomic additions make."""
             captured, once, again = trained(True, 6), trained(False, 6), trained(False, 6)
             own = max(distance(a, b) for a, b in zip(again[1:], once[1:], strict=True))
-            return max(distance(a, b) for a, b in zip(captured[1:], once[1:], strict=True)) / max(own, 1e-6)
+            return max(distance(a, b) for a, b in zip(captured[1:], once[1:], strict=True)) / max(own, 1e-5)
 
         bound = 1e-5 if amp is None else 1e-2
         yield Question(f"captured gradient is that without a graph ({label})", gradient, bound)
