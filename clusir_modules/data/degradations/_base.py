@@ -137,12 +137,14 @@ def normalize_range(instance: Degradation, name: str, low: float, high: float = 
         value = value["log_uniform"]
     is_pair = isinstance(value, Sequence) and not isinstance(value, str)
     pair = tuple(value) if is_pair else (value, value)
-    accepted = f"{name} must be a number or {{}}pair (low, high), plain or log_uniform{{}}, got {given!r}"
     if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in pair):
-        raise TypeError(accepted.format("a ", ""))
+        raise TypeError(f"{name} must be a number or a pair (low, high), plain or log_uniform, got {given!r}")
     ascending = len(pair) == 2 and all(math.isfinite(v) for v in pair) and low <= pair[0] <= pair[1] <= high
     if not ascending or (logarithmic and pair[0] <= 0):
-        raise ValueError(accepted.format("an ascending ", f" (then above 0), within [{low:g}, {high:g}]"))
+        raise ValueError(
+            f"{name} must be a number or an ascending pair (low, high), plain or log_uniform (then above 0), within "
+            f"[{low:g}, {high:g}], got {given!r}"
+        )
     if logarithmic:
         object.__setattr__(instance, name, LogUniform(*pair))
     elif is_pair:

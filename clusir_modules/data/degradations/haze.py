@@ -16,8 +16,9 @@ from ._base import Degradation, Range, check_number, draw, draw_each, normalize_
 __all__ = ["Haze", "HazeMaps"]
 
 _NEAREST = 0.25  # depth of the nearest point: also what is near lies in the haze
-_OBJECTS = 6  # in a scene that has some
-_OBJECT_SIZE = (0.05, 0.5)  # half width and half height, where a scene reaches from -1 to 1
+_OBJECTS = 10  # in a scene that has some
+_OBJECT_SIZE = (0.08, 0.5)  # half width and half height, where a scene reaches from -1 to 1
+_OBJECT_FARTHEST = 0.75
 _OBJECT_TILT = 30  # degrees to both sides
 _PIXELS_AT_ONCE = 1 << 24  # bounds the memory for large images
 
@@ -140,7 +141,7 @@ def _put_in_front(depth: Tensor, rows: Tensor, columns: Tensor, share: float, ge
     half_height, half_width = (low * (high / low) ** drawn[:, number] for number in (0, 1))
     row, column = (2 * drawn[:, number] - 1 for number in (2, 3))
     angle = (2 * drawn[:, 4] - 1) * math.radians(_OBJECT_TILT)
-    distance = _NEAREST + (1 - _NEAREST) * drawn[:, 5]
+    distance = _NEAREST + (_OBJECT_FARTHEST - _NEAREST) * drawn[:, 5].square()
     is_round = drawn[:, 6] < 0.5
     at_once = max(1, _PIXELS_AT_ONCE // depth.numel())
     for start in range(0, _OBJECTS, at_once):
