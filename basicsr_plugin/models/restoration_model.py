@@ -45,7 +45,7 @@ class RestorationModel(TensorBoardMixin, LifecycleMixin, ValidationMixin, SRMode
 
     Every iteration seeds torch from (manual_seed, iteration, rank), so that a run is reproducible and one resumed from
     a training state ends with the same bits as one that was never interrupted (on GPUs as far as their kernels are
-    deterministic).
+    deterministic). With ``datasets.train.degrade: device`` the model degrades the batches itself, by the same rule.
 
     A step whose loss or gradient is not finite is left out, with a message that names the iteration, the images and the
     module or parameter where it shows first; more than ``train.max_skipped_steps`` in a row end the run. With fp16 the

@@ -55,6 +55,7 @@ class DeviceDegrader:
             raise ValueError(f"dataset must have degrade='device', got {dataset.degrade!r}")
         self.dataset = dataset
         self.size = dataset.patch_size
+        self.margin = dataset.margin
         self.device = torch.device(device)
         self.seed = seed
         self.rank = rank
@@ -78,14 +79,13 @@ class DeviceDegrader:
         """
         generator = self._generator.manual_seed(mix_seed("batch", self.seed, self.rank, iteration))
         rest = {key: value for key, value in batch.items() if key not in ("clean", "photograph")}
-        margin = self.dataset.margin
         if self._photographs is not None:
             numbers = batch["photograph"].to(self.device, non_blocking=True)
-            clean = self._photographs.cut(numbers, self.size, margin, self.dataset.augment, generator)
+            clean = self._photographs.cut(numbers, self.size, self.margin, self.dataset.augment, generator)
         else:
             clean = batch["clean"].to(self.device, non_blocking=True)
         lq = self._degrade(clean, batch["degradation"], generator)
-        return {**rest, "lq": lq, "gt": _trim(clean, margin)}
+        return {**rest, "lq": lq, "gt": _trim(clean, self.margin)}
 
     def draw(self, count: int, iteration: int) -> dict[str, Any]:
         """A degraded batch of ``count`` samples, drawn with replacement: training without a loader."""
@@ -101,7 +101,7 @@ class DeviceDegrader:
         for label in dict.fromkeys(labels):
             degradation = self._degradations[label]
             places = [place for place, other in enumerate(labels) if other == label]
-            images = torch.stack([_trim(clean[place], self.dataset.margin - degradation.margin) for place in places])
+            images = _trim(torch.stack([clean[place] for place in places]), self.margin - degradation.margin)
             degraded = degradation.degrade_batch(images, generator)
             results.update(zip(places, _trim(degraded, degradation.margin)))
         return torch.stack([results[place] for place in range(len(labels))])

@@ -55,7 +55,7 @@ def _halve(levels: Tensor) -> Tensor:
 def _double(levels: Tensor) -> Tensor:
     """Linear interpolation, the "fancy upsampling" of libjpeg; a half is rounded up and down in turn along a row."""
     if levels.shape[3] <= 2:  # too narrow for it
-        return levels.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return F.interpolate(levels, scale_factor=2, mode="nearest")
     bias = 0.5 - torch.arange(2 * levels.shape[3], device=levels.device) % 2 / 16
     return (F.interpolate(levels, scale_factor=2, mode="bilinear", align_corners=False) + bias).floor()
 
