@@ -21,6 +21,7 @@ from basicsr_plugin import checkpoints
 from basicsr_plugin.averaging import move_average
 from basicsr_plugin.models import _captured, _inference, _objective, _optimizers, _schedulers
 from basicsr_plugin.models._captured import CapturedMixin
+from basicsr_plugin.models._degrading import build_degrader
 from basicsr_plugin.models._guards import (
     SkippedSteps,
     find_nonfinite_gradient,
@@ -35,6 +36,7 @@ from basicsr_plugin.models._tensorboard import TensorBoardMixin
 from basicsr_plugin.models._validation import ValidationMixin
 from basicsr_plugin.option_schema import check_options
 from basicsr_plugin.registration import register_once
+from clusir_modules.data import DeviceDegrader
 
 __all__ = ["RestorationModel"]
 
@@ -44,7 +46,7 @@ class RestorationModel(CapturedMixin, TensorBoardMixin, LifecycleMixin, Validati
 
     Every iteration seeds torch from (manual_seed, iteration, rank), so that a run is reproducible and one resumed from
     a training state ends with the same bits as one that was never interrupted (on GPUs as far as their kernels are
-    deterministic).
+    deterministic). With ``datasets.train.degrade: device`` the model degrades the batches itself, by the same rule.
 
     A step whose loss or gradient is not finite is left out, with a message that names the iteration, the images and the
     module or parameter where it shows first; more than ``train.max_skipped_steps`` in a row end the run. With fp16 the
@@ -57,6 +59,8 @@ class RestorationModel(CapturedMixin, TensorBoardMixin, LifecycleMixin, Validati
     Raises:
         ValueError: An option is unknown or does not fit the others or the network.
     """
+
+    degrader: DeviceDegrader | None = None
 
     def __init__(self, opt: dict[str, Any]) -> None:
         check_options(opt)
@@ -72,6 +76,7 @@ class RestorationModel(CapturedMixin, TensorBoardMixin, LifecycleMixin, Validati
         if train_opt.get("cuda_graph"):
             _captured.check_capturable(self.opt, self.get_bare_model(self.net_g), self.device)
         self.patches = self._build_patches()
+        self.degrader = build_degrader(self.opt, self.device)
         half = self.settings.amp_dtype is torch.float16
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.ema_decay = train_opt.get("ema_decay", 0)
@@ -143,14 +148,23 @@ class RestorationModel(CapturedMixin, TensorBoardMixin, LifecycleMixin, Validati
         self.schedulers.extend(scheduler(optimizer, **options) for optimizer in self.optimizers)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Take a batch: "lq", and if there is a ground truth "gt"; "lq_path" is used in messages."""
-        # Copies from pinned memory (datasets.train.pin_memory) overlap with what the device still computes.
-        self.lq = data["lq"].to(self.device, non_blocking=True)
-        if (self.opt.get("train") or {}).get("channels_last"):
-            self.lq = self.lq.contiguous(memory_format=torch.channels_last)
-        self.gt = data["gt"].to(self.device, non_blocking=True) if "gt" in data else None
+        """Take a batch: "lq", and if there is a ground truth "gt"; "lq_path" is used in messages.
+
+        A batch without "lq" waits to be degraded until its iteration is known.
+        """
         self.lq_paths = list(data.get("lq_path", ()))
         self.tasks = list(data.get("task", ()))
+        waits = self.degrader is not None and "lq" not in data
+        self.clean = data if waits else None
+        if not waits:
+            self._take_pictures(data["lq"], data.get("gt"))
+
+    def _take_pictures(self, lq: Tensor, gt: Tensor | None) -> None:
+        # Copies from pinned memory (datasets.train.pin_memory) overlap with what the device still computes.
+        self.lq = lq.to(self.device, non_blocking=True)
+        if (self.opt.get("train") or {}).get("channels_last"):
+            self.lq = self.lq.contiguous(memory_format=torch.channels_last)
+        self.gt = None if gt is None else gt.to(self.device, non_blocking=True)
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Forward and backward pass; with ``train.accum_iter`` n, one optimizer step in n iterations.
@@ -163,6 +177,9 @@ class RestorationModel(CapturedMixin, TensorBoardMixin, LifecycleMixin, Validati
                 was not; the weights are as before.
             ValueError: The batch has no ground truth.
         """
+        if self.degrader is not None and self.clean is not None:
+            batch = self.degrader(self.clean, current_iter)
+            self._take_pictures(batch["lq"], batch["gt"])
         if self.gt is None:
             raise ValueError(f"training needs a ground truth, got none for {self.lq_paths}")
         seed = iteration_seed(self.opt["manual_seed"], current_iter, self.opt["rank"])
