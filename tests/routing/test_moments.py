@@ -67,7 +67,7 @@ def test_an_image_does_not_depend_on_its_batch_mates_and_moments_stay_in_eval() 
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="dim must be >= 1, got 0"):
         RunningStandardization(0)
-    with pytest.raises(ValueError, match="momentum must be at most 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"momentum must be at most 1, got 1\.5"):
         RunningStandardization(2, momentum=1.5)
-    with pytest.raises(ValueError, match="x"):
+    with pytest.raises(ValueError, match="x must have 3 channels, got 2"):
         RunningStandardization(3)(torch.rand(1, 2, 1, 1))
