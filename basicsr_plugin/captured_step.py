@@ -166,11 +166,11 @@ class CapturedStep:
             return function
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            for _ in range(_WARM_UP):
+                function()
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.stream(self._stream):
-                for _ in range(_WARM_UP):
-                    function()
             # Loaders' threads pin memory meanwhile, which only a capture of this thread alone allows.
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 result = function()
