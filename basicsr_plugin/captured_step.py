@@ -164,22 +164,24 @@ class CapturedStep:
         if not self._capture:
             function()
             return function
-        self._stream.wait_stream(torch.cuda.current_stream())
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            for _ in range(_WARM_UP):
+                function()
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.stream(self._stream):
-                for _ in range(_WARM_UP):
-                    function()
             # Loaders' threads pin memory meanwhile, which only a capture of this thread alone allows.
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 result = function()
         except RuntimeError as error:
-            # The end of a capture that something broke fails too.
+            # The end of a capture that something broke fails too, and leaves its stream in place.
+            torch.cuda.set_stream(current)
             raise RuntimeError(
                 f"the training step of {type(self._net).__name__} cannot be captured in a CUDA graph, most likely "
                 f"since something in it waits for the device or depends on values: {error.__context__ or error}"
             ) from error
-        torch.cuda.current_stream().wait_stream(self._stream)
+        current.wait_stream(self._stream)
 
         def replay() -> Any:
             graph.replay()

@@ -11,11 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+import clusir_modules as cm
+
 from .setting import Setting, training_step
 
 __all__ = ["FORMS", "measure"]
 
-FORMS = ("eager", "captured", "compiled", "compiled and captured")
+FORMS = ("eager", "captured", "compiled by block and captured", "compiled and captured", "compiled")
+_BLOCKS = (cm.WTB, cm.ClusterMoE, cm.DAFMM, cm.PGB, cm.PromptFusion)
+"""What is compiled by itself in ``by block``: equal blocks share their code, so there is less to compile."""
 
 
 def measure(at: Setting, form: str) -> Iterator[dict[str, Any]]:
@@ -32,7 +36,9 @@ def measure(at: Setting, form: str) -> Iterator[dict[str, Any]]:
             net = build().to(at.device).to(memory_format=torch.channels_last)
             if "compiled" in form:
                 torch.compiler.reset()
-                net.compile(backend="eager" if at.cpu else "inductor")
+                parts = [m for m in net.modules() if isinstance(m, _BLOCKS)] if "by block" in form else [net]
+                for part in parts:
+                    part.compile(dynamic=False, backend="eager" if at.cpu else "inductor")
             if not at.cpu:
                 torch.cuda.reset_peak_memory_stats()
             start = time.perf_counter()
