@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_not_empty, check_positive
 from ...ops.dynamic_depthwise import dynamic_depthwise
+from ...ops.gate import gate
 from ...ops.precision import eager_autocast_type
 from ..transformer.transposed_attention import channels_last_rows, mix_channels
 
@@ -84,12 +85,11 @@ class GatedConvExperts(nn.Module):
             padding=self.kernel_size // 2,
         )
         # pixels first, so that the gradient of the two halves is put together in the layout of the convolution
-        value, gate = hidden.permute(2, 3, 0, 1).unflatten(3, (-1, 2, self.hidden_dim)).unbind(4)
-        gated = (value * gate).flatten(3).flatten(0, 1).transpose(0, 1)
+        halves = hidden.permute(2, 3, 0, 1).unflatten(3, (-1, 2, self.hidden_dim))
+        gated = gate(halves, 4).flatten(3).flatten(0, 1).transpose(0, 1)
         weights = weights.to(project.dtype).unsqueeze(2)
         project = (project * weights.unsqueeze(3)).flatten(1, 2)
-        y = mix_channels(gated, project, None, size)
-        return y + (weights.transpose(1, 2) @ bias).to(y.dtype).squeeze(1)[..., None, None]
+        return mix_channels(gated, project, weights.transpose(1, 2) @ bias, size)
 
     def _gather(self, indices: Tensor, dtype: torch.dtype | None) -> list[Tensor]:
         """Parameters ``(B, k, ...)`` of the chosen experts, for ``dtype`` all cast by one kernel."""

@@ -114,16 +114,15 @@ class DAFMM(nn.Module):
 
     def decompose(self, x: Tensor, prompt: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the low and the high band of ``x``, both ``(B, dim, H, W)``; their sum is ``x``."""
-        prompt = self._check(x, prompt)
-        return self._split(x, self._summary(x, prompt))
+        kernels, _ = self._predict(x, self._check(x, prompt))
+        return self._split(x, kernels)
 
     def forward(self, x: Tensor, prompt: Tensor | None = None) -> Tensor:
         prompt = self._check(x, prompt)
-        summary = self._summary(x, prompt)
-        low, high = self._split(x, summary)
+        kernels, gains = self._predict(x, prompt)
+        low, high = self._split(x, kernels)
         with full_precision(x):
-            gains = F.linear(summary, widen(self.gain_predictor.weight), widen(self.gain_predictor.bias))
-            low = self.spectral_gate(widen(low), gains.unflatten(1, (self.num_heads, NUM_BANDS)))
+            low = self.spectral_gate(widen(low), gains)
         with cast_once(x, self.high_depthwise, self.high_gate):
             high = convolve(self.high_depthwise, high) * convolve(self.high_gate, prompt).sigmoid()
         return x + self._interact_and_fuse(low, high)
@@ -140,16 +139,22 @@ class DAFMM(nn.Module):
             )
         return prompt
 
-    def _summary(self, x: Tensor, prompt: Tensor) -> Tensor:
+    def _predict(self, x: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """Kernels ``(B, num_heads, k * k)`` of sum 1 and gains ``(B, num_heads, NUM_BANDS)``, in float32 or wider."""
         wide = torch.float64 if x.dtype is torch.float64 else torch.float32
-        return torch.cat((x.mean(dim=(2, 3), dtype=wide), prompt.mean(dim=(2, 3), dtype=wide)), dim=1)
+        summary = torch.cat((x.mean(dim=(2, 3), dtype=wide), prompt.mean(dim=(2, 3), dtype=wide)), dim=1)
+        predictors = (self.kernel_predictor, self.gain_predictor)
+        with full_precision(x):
+            weight = torch.cat([widen(predictor.weight) for predictor in predictors])
+            bias = torch.cat([widen(predictor.bias) for predictor in predictors])
+            logits, gains = F.linear(summary, weight, bias).split([p.out_features for p in predictors], dim=1)
+            kernels = logits.unflatten(1, (self.num_heads, -1)).softmax(dim=-1)
+        return kernels, gains.unflatten(1, (self.num_heads, NUM_BANDS))
 
-    def _split(self, x: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
+    def _split(self, x: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
+        kernels = kernels.to(x.dtype).unsqueeze(2).expand(-1, -1, self.dim // self.num_heads, -1).flatten(1, 2)
+        kernels = kernels.unflatten(2, (self.kernel_size, self.kernel_size))
         with full_precision(x):  # autocast would convolve in its own type, and low + high is x in its type
-            logits = F.linear(summary, widen(self.kernel_predictor.weight), widen(self.kernel_predictor.bias))
-            kernels = logits.unflatten(1, (self.num_heads, 1, -1)).softmax(dim=-1).to(x.dtype)
-            kernels = kernels.expand(-1, -1, self.dim // self.num_heads, -1).flatten(1, 2)
-            kernels = kernels.unflatten(2, (self.kernel_size, self.kernel_size))
             low = dynamic_depthwise(extend_by_edge(x, self.kernel_size // 2), kernels)
         return low, x - low
 

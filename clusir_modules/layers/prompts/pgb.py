@@ -68,7 +68,7 @@ class PGB(nn.Module):
             pooled = tokens.to(self.mix.weight.dtype).sum(dim=1)
             weights = self.mix(F.normalize(pooled, dim=-1, eps=_SHORTEST)).softmax(dim=-1)
             mixed = (weights @ self.components.flatten(1)).unflatten(1, self.components.shape[1:])
-        prompt: Tensor = self.conv(mixed)
+            prompt: Tensor = self.conv(mixed)
         if prompt.shape[2:] == tuple(size):
             return prompt
         return F.interpolate(prompt, size=size, mode="bilinear", align_corners=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_positive
+from ...ops.gate import gate
 from ...ops.precision import cast_once, convolve
 
 __all__ = ["GatedFeedForward"]
@@ -49,5 +50,5 @@ class GatedFeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_feature_map(x, self.dim)
         with cast_once(x, self):
-            value, gate = convolve(self.depthwise, convolve(self.project_in, x)).chunk(2, dim=1)
-            return convolve(self.project_out, value * gate)
+            halves = convolve(self.depthwise, convolve(self.project_in, x)).unflatten(1, (2, -1))
+            return convolve(self.project_out, gate(halves, 1))

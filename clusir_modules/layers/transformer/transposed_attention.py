@@ -63,17 +63,19 @@ class _ChannelCosine(torch.autograd.Function):
         if by_cosine is None:
             by_cosine = torch.zeros_like(cosine)
         weighted = by_cosine * cosine
-        own = -torch.cat((weighted.sum(dim=2), weighted.sum(dim=1)), dim=1)
+        own = torch.cat((weighted.sum(dim=2), weighted.sum(dim=1)), dim=1)
         if by_norms is not None:  # in a second derivative
-            own = own + by_norms * norms
+            own = own - by_norms * norms
         channels = cosine.shape[1]
         corner = F.pad(by_cosine, (channels, 0, 0, channels))
-        mix = corner + corner.transpose(1, 2) + torch.diag_embed(own)
+        mix = corner + corner.transpose(1, 2) - torch.diag_embed(own)
         return query_key @ (mix / (norms.unsqueeze(2) * norms.unsqueeze(1))).to(query_key.dtype)
 
 
 def diagonal_blocks(matrix: Tensor, count: int) -> Tensor:
     """Cut the ``count`` diagonal blocks out of ``(B, C, C)``: ``(B, count, C / count, C / count)``."""
+    if count == 1:
+        return matrix.unsqueeze(1)
     blocks = matrix.unflatten(2, (count, -1)).unflatten(1, (count, -1))
     return blocks.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
 
@@ -95,7 +97,7 @@ def mix_channels(rows: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[
     """A 1x1 convolution of its own for each image, from and to channels last.
 
     Shape:
-        ``rows`` ``(B, H W, C)``, ``weight`` ``(B, C, D)``, ``bias`` ``(D)`` to ``(B, D, H, W)``.
+        ``rows`` ``(B, H W, C)``, ``weight`` ``(B, C, D)``, ``bias`` ``(D)`` or ``(B, 1, D)`` to ``(B, D, H, W)``.
     """
     weight = weight.to(rows.dtype)
     y = rows @ weight if bias is None else torch.baddbmm(bias.to(rows.dtype), rows, weight)
