@@ -51,8 +51,12 @@ def expert_inputs(b: int, h: int, w: int) -> tuple[Tensor, ...]:
     return torch.randn(b, 4, h, w), torch.rand(b, 2), indices
 
 
-def moe(top_k: int, experts: nn.ModuleList | None = None) -> cm.ClusterMoE:
-    return cm.ClusterMoE(6, num_experts=3, num_clusters=4, top_k=top_k, embed_dim=8, experts=experts)
+def pcgrm(top_k: int) -> cm.PCGRM:
+    return cm.PCGRM(6, num_clusters=4, num_experts=3, top_k=top_k, embed_dim=8)
+
+
+def moe(top_k: int, **parts: Any) -> cm.ClusterMoE:
+    return cm.ClusterMoE(6, num_experts=3, num_clusters=4, top_k=top_k, embed_dim=8, **parts)
 
 
 CASES = {
@@ -60,12 +64,12 @@ CASES = {
     "gated feed-forward": Case(lambda: cm.GatedFeedForward(4, hidden_dim=6), maps(4), same(4)),
     "WTB haar": Case(lambda: cm.WTB(4, 2), maps(4), same(4)),
     "WTB db2": Case(lambda: cm.WTB(4, 2, "db2"), maps(4), same(4)),
-    "PCGRM": Case(lambda: cm.PCGRM(6, 4, 3, 2, 8), maps(6), lambda b, h, w: (b, 4)),
-    "PCGRM dense": Case(lambda: cm.PCGRM(6, 4, 3, 3, 8), maps(6), lambda b, h, w: (b, 4)),
+    "PCGRM": Case(lambda: pcgrm(2), maps(6), lambda b, h, w: (b, 4)),
+    "PCGRM dense": Case(lambda: pcgrm(3), maps(6), lambda b, h, w: (b, 4)),
     "wavelet evidence": Case(lambda: cm.WaveletEvidence(6), maps(6), lambda b, h, w: (b, 6, 1, 1)),
     "ClusterMoE": Case(lambda: moe(2), maps(6), same(6)),
     "ClusterMoE dense": Case(lambda: moe(3), maps(6), same(6)),
-    "ClusterMoE own experts": Case(lambda: moe(2, own_experts()), maps(6), same(6)),
+    "ClusterMoE own experts": Case(lambda: moe(2, experts=own_experts()), maps(6), same(6)),
     "gated conv experts": Case(lambda: cm.GatedConvExperts(4, 3), expert_inputs, same(4)),
     "prompt fusion": Case(
         lambda: cm.PromptFusion(8, 2),

@@ -12,7 +12,7 @@ __all__ = ["channels_of", "evaluating", "final_image"]
 
 def channels_of(net: nn.Module) -> int | None:
     """Channels of the images of a network that names them."""
-    channels: int | None = getattr(net, "in_channels", getattr(net, "image_channels", None))
+    channels: int | None = getattr(net, "in_channels", None)
     return channels
 
 

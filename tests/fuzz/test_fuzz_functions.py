@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import clusir_modules as cm
-from clusir_modules.layers.experts.cluster_moe import expand_routing
 from clusir_modules.layers.experts.dispatch import dispatch
 from clusir_modules.layers.frequency.spectral_gate import frequency_bands
 from clusir_modules.layers.multi_stage.cab_encoder_decoder import upsample2x
+from clusir_modules.layers.routing.routing import expand_routing
 from clusir_modules.losses.charbonnier import charbonnier
 from clusir_modules.losses.edge import laplacian_residual
 from clusir_modules.losses.ms_ssim import ms_ssim
@@ -142,7 +142,7 @@ class TestHelpers:
 
     @fuzz("Routing", given=st.integers(1, 4), batch=st.integers(1, 4))
     def test_routing_of_one_image_serves_all_its_tiles_and_no_other_number_fits(self, given: int, batch: int) -> None:
-        routing = cm.PCGRM(2, 3, 4, 2, 5)(torch.randn(given, 2, 3, 3))
+        routing = cm.PCGRM(2, num_clusters=3, num_experts=4, top_k=2, embed_dim=5)(torch.randn(given, 2, 3, 3))
         if given not in (1, batch):
             with pytest.raises(ValueError, match=f"routing must belong to 1 or to {batch} images, got {given}"):
                 expand_routing(routing, batch)
@@ -296,7 +296,7 @@ def test_routing_losses_stay_in_their_bounds_with_finite_gradients(
 def test_the_prototype_loss_stays_in_its_bounds_with_finite_gradients(
     clusters: int, dim: int, kind: str, dtype: torch.dtype
 ) -> None:
-    router = cm.PCGRM(2, clusters, 2, 1, dim)
+    router = cm.PCGRM(2, num_clusters=clusters, num_experts=2, top_k=1, embed_dim=dim)
     with torch.no_grad():
         if kind == "zero":
             router.prototypes.zero_()

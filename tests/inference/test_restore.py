@@ -131,7 +131,7 @@ class TestKinds:
         np.testing.assert_allclose(result, np.full((5, 6), 0.45), rtol=1e-6)
 
     def test_gray_goes_as_it_is_through_a_network_for_one_channel(self) -> None:
-        net = cm.MPRNet(image_channels=1, dim=4, unet_step=2, orsnet_step=2, num_cabs=1)
+        net = cm.MPRNet(in_channels=1, dim=4, unet_step=2, orsnet_step=2, num_cabs=1)
         image = torch.rand(1, 16, 24)
         with torch.no_grad():
             torch.testing.assert_close(cm.restore(net, image), net(image[None])[0][0])

@@ -21,7 +21,7 @@ class SAM(nn.Module):
 
     Args:
         dim: Channels ``C`` of the features.
-        image_channels: Channels ``N`` of the image (paper: 3).
+        in_channels: Channels ``N`` of the image (paper: 3).
         kernel_size: Odd size of the three convolutions (paper: 1).
         bias: Give the convolutions a bias.
 
@@ -47,32 +47,32 @@ class SAM(nn.Module):
         self,
         dim: int,
         *,
-        image_channels: int = 3,
+        in_channels: int = 3,
         kernel_size: int = 1,
         bias: bool = False,
     ) -> None:
         super().__init__()
         check_positive("dim", dim)
-        check_positive("image_channels", image_channels)
+        check_positive("in_channels", in_channels)
         check_positive("kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         self.dim = dim
-        self.image_channels = image_channels
+        self.in_channels = in_channels
         padding = kernel_size // 2
         self.conv1 = nn.Conv2d(dim, dim, kernel_size, padding=padding, bias=bias)
-        self.conv2 = nn.Conv2d(dim, image_channels, kernel_size, padding=padding, bias=bias)
-        self.conv3 = nn.Conv2d(image_channels, dim, kernel_size, padding=padding, bias=bias)
+        self.conv2 = nn.Conv2d(dim, in_channels, kernel_size, padding=padding, bias=bias)
+        self.conv3 = nn.Conv2d(in_channels, dim, kernel_size, padding=padding, bias=bias)
 
     def attention(self, restored: Tensor) -> Tensor:
         """Return the attention maps in (0, 1), shape ``(B, C, H, W)``, that a restored image causes."""
-        check_feature_map(restored, self.image_channels, "restored")
+        check_feature_map(restored, self.in_channels, "restored")
         return torch.sigmoid(self.conv3(restored))
 
     def forward(self, feat: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gated features and the restored image."""
         check_feature_map(feat, self.dim, "feat")
-        check_feature_map(image, self.image_channels, "image")
+        check_feature_map(image, self.in_channels, "image")
         if feat.shape[0] != image.shape[0] or feat.shape[2:] != image.shape[2:]:
             raise ValueError(
                 f"feat and image must have the same batch, height and width, "
