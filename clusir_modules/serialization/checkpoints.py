@@ -117,8 +117,8 @@ def unwrap_state_dict(content: Mapping[str, Any], source: str, *, key: str | Non
 def _find_weights(content: Mapping[str, Any], key: str | None) -> Mapping[str, Any]:
     """The entry with the weights: one of the known names, else the only one that is a state dict, else the whole."""
     for name in (key, *WRAPPINGS):
-        if name is not None and isinstance(content.get(name), Mapping):
-            entry: Mapping[str, Any] = content[name]
+        entry = content.get(name) if name is not None else None
+        if isinstance(entry, Mapping) and entry:
             return entry
     inside = [entry for entry in content.values() if isinstance(entry, Mapping) and entry]
     inside = [entry for entry in inside if all(isinstance(value, Tensor) for value in entry.values())]
@@ -188,7 +188,7 @@ def fit_state_dict(
         ValueError: something differs and ``strict`` holds, or nothing agrees.
     """
     entries = dict(loaded)
-    for prefix in _PREFIXES:
+    for prefix in _PREFIXES * len(_PREFIXES):  # in any order
         wrapped = {name: value for name, value in entries.items() if name.startswith(prefix)}
         if wrapped and not any(name.startswith(prefix) for name in own):
             entries = {name.removeprefix(prefix): value for name, value in wrapped.items()}

@@ -86,11 +86,13 @@ def load_network(path: str | os.PathLike[str]) -> nn.Module:
     weights = network_entries(read_state_dict(file))
     configuration = _find_configuration(path, file, weights)
     network: Any = NETWORKS[configuration.architecture]
-    weights = network.convert(weights)
-    expected = configuration.build("meta").state_dict()
-    fit_state_dict(weights, expected, source=f"'{file}'")
-    net = configuration.build()
-    load_weights(net, weights)
+    try:
+        weights = network.convert(weights)
+        fit_state_dict(weights, configuration.build("meta").state_dict())
+        net = configuration.build()
+        load_weights(net, weights)
+    except ValueError as error:
+        raise ValueError(f"'{path}' cannot be loaded: {error}") from error
     return net.eval()
 
 
