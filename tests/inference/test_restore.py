@@ -315,9 +315,7 @@ class TestSeams:
 
 
 class TestRouting:
-    @pytest.mark.parametrize(
-        ("size", "counts"), [((2048, 1536), (4, 4)), ((500, 1000), (2, 4)), ((300, 9000), (2, 8))]
-    )
+    @pytest.mark.parametrize(("size", "counts"), [((2048, 1536), (4, 4)), ((500, 1000), (2, 4)), ((300, 9000), (2, 8))])
     def test_large_pictures_are_routed_by_sixteen_parts_spread_evenly(
         self, size: tuple[int, int], counts: tuple[int, int]
     ) -> None:

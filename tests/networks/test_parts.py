@@ -23,6 +23,7 @@ from clusir_modules.serialization.network_files import load_network, save_networ
 
 TESTS = Path(__file__).parents[1]
 SWAPPED = pytest.mark.parametrize("name", SWAPS)
+FEW_BLOCKS = {"num_blocks": (1, 0, 0, 0), "num_decoder_blocks": (1, 0, 0)}
 TRACED = pytest.mark.parametrize(  # tracing takes long: each part is in one of these
     "name",
     [
@@ -101,7 +102,7 @@ class TestSwaps:
     @pytest.mark.slow
     @TRACED
     def test_compiles_as_one_graph(self, name):
-        net, image = swapped(name), picture(16, 32)
+        net, image = swapped(name, **FEW_BLOCKS), picture(16, 32)
         torch.compiler.reset()
         with torch._dynamo.config.patch(capture_dynamic_output_shape_ops="experts" in SWAPS[name]):
             compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
@@ -116,7 +117,7 @@ class TestSwaps:
     @torch.no_grad()
     def test_exports(self, name):
         """For pictures of any size; beside experts of one's own, whose shapes depend on the routing, for one size."""
-        net, image = swapped(name).eval(), picture(32, 48)
+        net, image = swapped(name, **FEW_BLOCKS).eval(), picture(32, 48)
         if "experts" in SWAPS[name] and name != "large experts":
             program = torch.export.export(net, (image,))
         else:
