@@ -20,7 +20,7 @@ def final_image(output: object) -> Tensor:
     """Take the image out of what a network returned: the output, or the first of several stages.
 
     Raises:
-        TypeError: it is no image.
+        TypeError: it is not an image.
     """
     if isinstance(output, (list, tuple)) and output:
         output = output[0]

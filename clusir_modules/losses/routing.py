@@ -118,7 +118,7 @@ def orthogonality_loss(net: nn.Module) -> Tensor:
         A scalar in ``[0, 1]``.
 
     Raises:
-        TypeError: ``net`` is no module.
+        TypeError: ``net`` is not a module.
         ValueError: no module of ``net`` has prototypes.
 
     Reference: ClusIR, arXiv:2512.10948 (prototypes nearly orthogonal); the form of the penalty is this project's

@@ -241,7 +241,7 @@ def check_lengths(length: int, **settings: Sequence[int]) -> None:
     """Refuse settings that are not one integer for each level.
 
     Raises:
-        TypeError: one is no sequence, or holds something else.
+        TypeError: one is not a sequence, or holds something else.
         ValueError: one is of another length, or a value is too small.
     """
     for name, values in settings.items():

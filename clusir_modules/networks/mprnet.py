@@ -36,14 +36,14 @@ class MPRNet(MPRNetSettings, nn.Module):
     convolutions run before upsampling, and on a CPU the features are laid out channels-last.
 
     Args:
-        dim: Width ``C`` of the first U-Net level.
-        in_channels: Channels ``N`` of input and outputs (paper: 3).
-        unet_step: Channels the U-Nets gain a level.
-        orsnet_step: Stage 3 is ``dim + orsnet_step`` wide.
-        num_cabs: Channel attention blocks in each of the three blocks of stage 3.
-        kernel_size: Odd kernel size.
-        reduction: Bottleneck ratio of the channel attention.
-        bias: Give the convolutions a bias (the published nets have none).
+        dim: width ``C`` of the first U-Net level.
+        in_channels: channels ``N`` of input and outputs (paper: 3).
+        unet_step: channels the U-Nets gain at each level.
+        orsnet_step: stage 3 is ``dim + orsnet_step`` wide.
+        num_cabs: channel attention blocks in each of the three blocks of stage 3.
+        kernel_size: odd kernel size.
+        reduction: bottleneck ratio of the channel attention.
+        bias: give the convolutions a bias (the published nets have none).
 
     Shape:
         - Input: image ``(B, N, H, W)``, values in [0, 1], any size from 1x1 up. Inside it is padded at the bottom and
@@ -52,8 +52,8 @@ class MPRNet(MPRNetSettings, nn.Module):
         - Output: list ``[stage 3, stage 2, stage 1]`` of images ``(B, N, H, W)``, not clamped, in training and in eval.
 
     Raises:
-        TypeError: An integer option is no integer; the input is no floating-point tensor.
-        ValueError: An option is out of range; the input has another rank or channel count.
+        TypeError: an integer option is not an integer; the input is not a floating-point tensor.
+        ValueError: an option is out of range; the input has another rank or channel count.
 
     Note:
         One PReLU slope is shared by all blocks, as in the authors' net. Checkpoints list it once per block, and so does
@@ -62,7 +62,7 @@ class MPRNet(MPRNetSettings, nn.Module):
         middle lines are borders to them, and the channel attention averages over a part, so tiles give other numbers.
         Training and eval do the same. 279 GFLOPs (2 per multiply-add) at 256x256 with the defaults.
 
-    Examples:
+    Example:
         >>> net = MPRNet(8, unet_step=4, orsnet_step=4, num_cabs=1)
         >>> [tuple(stage.shape) for stage in net(torch.rand(1, 3, 30, 17))]
         [(1, 3, 30, 17), (1, 3, 30, 17), (1, 3, 30, 17)]

@@ -79,7 +79,7 @@ def convert_mprnet_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor
     tensors are those of the checkpoint, not copies; the checkpoint is left as it is.
 
     Raises:
-        TypeError: ``checkpoint`` is no mapping.
+        TypeError: ``checkpoint`` is not a mapping.
         ValueError: it holds no MPRNet weights, or its activation slopes differ, which one shared slope cannot hold.
     """
     weights = checkpoint

@@ -83,7 +83,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, holds Python objects other than tensors and plain data, or is no mapping.
+        ValueError: the file is damaged, holds Python objects other than tensors and plain data, or is not a mapping.
     """
     path = Path(path)
     if not path.is_file():

@@ -20,21 +20,21 @@ class SAM(nn.Module):
     that help to restore pass on to the next stage. The residual is inside.
 
     Args:
-        dim: Channels ``C`` of the features.
-        in_channels: Channels ``N`` of the image (paper: 3).
-        kernel_size: Odd size of the three convolutions (paper: 1).
-        bias: Give the convolutions a bias.
+        dim: channels ``C`` of the features.
+        in_channels: channels ``N`` of the image (paper: 3).
+        kernel_size: odd size of the three convolutions (paper: 1).
+        bias: give the convolutions a bias.
 
     Shape:
         - Input: features ``(B, C, H, W)`` and image ``(B, N, H, W)``, values in [0, 1], any size.
         - Output: features ``(B, C, H, W)`` and restored image ``(B, N, H, W)``, not clamped.
 
     Raises:
-        TypeError: An integer option is no integer; an input is no floating-point tensor.
+        TypeError: an integer option is not an integer; an input is not a floating-point tensor.
         ValueError: ``kernel_size`` is even, an option is below 1, an input has another rank or width, or features and
             image differ in size.
 
-    Examples:
+    Example:
         >>> features, restored = SAM(8)(torch.rand(1, 8, 5, 7), torch.rand(1, 3, 5, 7))
         >>> features.shape, restored.shape
         (torch.Size([1, 8, 5, 7]), torch.Size([1, 3, 5, 7]))

@@ -15,7 +15,7 @@ def check_tokens(tokens: Tensor, dim: int, name: str) -> None:
     """Refuse what is no floating-point ``(B, L, dim)`` tensor, ``L >= 1``.
 
     Raises:
-        TypeError: it is no tensor, or not floating point.
+        TypeError: it is not a tensor, or not floating point.
         ValueError: the shape is another.
     """
     if not isinstance(tokens, Tensor):

@@ -39,7 +39,7 @@ class PGB(nn.Module):
 
     Raises:
         ValueError: a size below 1; in ``forward`` a wrong shape or a size below 1.
-        TypeError: integer tokens, a size that is no pair.
+        TypeError: integer tokens, a size that is not a pair.
 
     References: ClusIR, arXiv:2512.10948, method overview; Potlapalli et al., "PromptIR", NeurIPS 2023, sec. 3.1.1.
     """

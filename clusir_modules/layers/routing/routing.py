@@ -52,7 +52,7 @@ def choose_experts(
             without clusters: :class:`PromptFusion` refuses them, so the network must have ``prompts=None``.
 
     Raises:
-        ValueError: ``expert_probs`` is no matrix, or ``top_k`` is not in ``[1, E]``.
+        ValueError: ``expert_probs`` is not a matrix, or ``top_k`` is not in ``[1, E]``.
 
     Example:
         >>> routing = choose_experts(torch.tensor([[0.5, 0.2, 0.3]]), top_k=2)
