@@ -20,6 +20,7 @@ from ..layers.routing.routing import Routing, expand_routing
 from ..layers.routing.wavelet_evidence import WaveletEvidence
 from ..layers.transformer.wtb import WTB
 from ..ops.checks import check_feature_map, check_positive
+from ..ops.precision import cast_once, convolve
 from .parts import check_factories, make_blocks, make_part
 
 __all__ = ["ClusIREncoder", "check_lengths"]
@@ -168,7 +169,8 @@ class ClusIREncoder(nn.Module):
             )
         if routings is not None:
             routings = check_routings(routings, self.num_levels, image.shape[0])
-        features, used = self.encode(image, routings=routings)
+        with cast_once(image, self.head, *self.downs):
+            features, used = self.encode(image, routings=routings)
         return (features, used) if return_routing else features
 
     def encode(
@@ -191,7 +193,7 @@ class ClusIREncoder(nn.Module):
         for name, given in (("attended", attended), ("earlier", earlier)):
             if (given is not None) != (self.join is not None):
                 raise ValueError(f"{name} must be given to a stage with follows=True and to no other")
-        x = self.head(image)
+        x = convolve(self.head, image)
         if self.join is not None and attended is not None:
             x = self.join(torch.cat((attended, x), dim=1))
         encoded, used = [], []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from torch import Tensor, nn
 
@@ -24,6 +24,7 @@ from ..layers.routing.routing import Routing
 from ..layers.routing.wavelet_evidence import WaveletEvidence
 from ..layers.transformer.wtb import WTB
 from ..ops.checks import check_positive
+from ..ops.precision import cast_once
 from .clusir_encoder import ClusIREncoder, check_lengths
 from .parts import Prompts, check_factories, make_blocks, make_part
 
@@ -169,8 +170,10 @@ class ClusIRStage(ClusIREncoder):
         attended: Tensor | None = None,
         earlier: StageFeatures | None = None,
     ) -> StageFeatures:
-        encoded, used = self.encode(image, routings=routings, attended=attended, earlier=earlier)
-        return StageFeatures(encoded, self._decode(encoded, used), used)
+        resampling = (*self.downs, *(cast(_DecoderLevel, level).up for level in self.decoder))
+        with cast_once(image, self.head, *resampling):
+            encoded, used = self.encode(image, routings=routings, attended=attended, earlier=earlier)
+            return StageFeatures(encoded, self._decode(encoded, used), used)
 
     def _decode(self, encoded: Sequence[Tensor], routings: Sequence[Routing]) -> tuple[Tensor, ...]:
         x = encoded[-1]

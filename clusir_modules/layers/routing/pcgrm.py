@@ -14,7 +14,7 @@ from .routing import Routing, choose_experts
 
 __all__ = ["PCGRM"]
 
-_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.01, 10.0
+_LOG_TEMPERATURES = (math.log(0.01), math.log(10.0))  # bounds
 _SHORTEST = 1e-3  # embeddings below are not made unit vectors: their gradient would overflow float16
 
 
@@ -95,10 +95,11 @@ class PCGRM(nn.Module):
             embedding = F.linear(pooled, self.embed.weight.to(pooled), self.embed.bias.to(pooled))
             z = F.normalize(embedding, dim=-1, eps=_SHORTEST)
             prototypes = F.normalize(self.prototypes.to(z), dim=-1)
-            temperature = self.log_temperature.to(z).exp().clamp(_MIN_TEMPERATURE, _MAX_TEMPERATURE)
+            temperature = F.hardtanh(self.log_temperature.to(z), *_LOG_TEMPERATURES).exp()
             cluster_probs = (z @ prototypes.t() / temperature).softmax(dim=-1)
-            logits = torch.einsum("led,bd->ble", self.expert_weight.to(z), z) + self.expert_bias.to(z)
-            expert_probs = (cluster_probs.unsqueeze(-1) * logits.softmax(dim=-1)).sum(dim=1)
+            logits = F.linear(z, self.expert_weight.to(z).flatten(0, 1), self.expert_bias.to(z).flatten())
+            conditional = logits.unflatten(1, (self.num_clusters, -1)).softmax(dim=-1)  # p(e|c, x)
+            expert_probs = (cluster_probs.unsqueeze(1) @ conditional).squeeze(1)
             return choose_experts(
                 expert_probs,
                 self.top_k,

@@ -67,11 +67,12 @@ def choose_experts(
         weights = expert_probs
         indices = torch.arange(num_experts, device=expert_probs.device).expand_as(expert_probs)
     else:
-        scores = expert_probs.detach()
         if noise_std > 0:
-            scores = scores.log() + noise_std * torch.randn_like(scores)
-        indices = scores.topk(top_k, dim=-1).indices
-        weights = expert_probs.gather(-1, indices)
+            scores = expert_probs.detach().log()
+            indices = (scores + noise_std * torch.randn_like(scores)).topk(top_k, dim=-1).indices
+            weights = expert_probs.gather(-1, indices)
+        else:
+            weights, indices = expert_probs.topk(top_k, dim=-1)
         weights = weights / weights.sum(dim=-1, keepdim=True)
     if cluster_probs is None:
         cluster_probs = torch.ones_like(expert_probs[:, :1])
