@@ -31,7 +31,7 @@ DEGRADATIONS = {
     "RainStreaks": data.RainStreaks(),
     "Snow": data.Snow(),
 }
-COVERED.update({*DEGRADATIONS, "Degradation", "HazeMaps", "TASK_DEGRADATIONS", "degradation_types"})
+COVERED.update({*DEGRADATIONS, "DEGRADATIONS", "Degradation", "HazeMaps", "TASK_DEGRADATIONS", "degradation_types"})
 SEEDS = st.integers(0, 2**63 - 1)
 
 
