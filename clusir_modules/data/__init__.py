@@ -11,11 +11,13 @@ from .degradations import (
     DEGRADATIONS,
     JPEG,
     TASK_DEGRADATIONS,
+    CameraNoise,
     DefocusBlur,
     Degradation,
     GaussianNoise,
     Haze,
     HazeMaps,
+    LogUniform,
     LowLight,
     Mixture,
     MotionBlur,
@@ -25,6 +27,7 @@ from .degradations import (
     degradation_types,
     register_degradation,
 )
+from .device_degrader import DeviceDegrader
 from .pairing import PAIRING_RULES, pairing_rule
 from .tasks import Task
 
@@ -35,11 +38,14 @@ __all__ = [
     "PAIRING_RULES",
     "TASK_DEGRADATIONS",
     "AllInOneDataset",
+    "CameraNoise",
     "DefocusBlur",
     "Degradation",
+    "DeviceDegrader",
     "GaussianNoise",
     "Haze",
     "HazeMaps",
+    "LogUniform",
     "LowLight",
     "Mixture",
     "MotionBlur",

@@ -68,7 +68,13 @@ class ClusIR(ClusIRSettings, nn.Module):
         num_prompt_heads: heads of the prompt fusion.
         wave: wavelet of the blocks, handed to them only where it is not "haar".
         noise_std: routing noise in training, see :class:`PCGRM`; handed to the routers only where it is not 0.
+        halved_levels: levels, from the finest, whose experts and frequency module work at half of the level's
+            resolution.
+        standardize_evidence: center the evidence of each router by its running mean, see
+            :class:`~clusir_modules.layers.routing.moments.RunningStandardization`.
         supervised_stages: how many times the image is restored, each time by parameters of its own.
+        gain: multiply the image too: :math:`y = x \odot (1 + W_g * D(x)) + W * D(x)`. What haze and darkness do to an
+            image is undone by a factor and an offset that vary slowly, and the details come with the image.
         block: makes the blocks.
         evidence: makes what a router sees of a map; ``torch.nn.Identity`` lets it see the map itself.
         router: makes the routers. One that makes no prompt tokens needs ``prompts=None``.
@@ -119,7 +125,10 @@ class ClusIR(ClusIRSettings, nn.Module):
         num_prompt_heads: int = 4,
         wave: str = "haar",
         noise_std: float = 0.0,
+        halved_levels: int = 0,
+        standardize_evidence: bool = False,
         supervised_stages: int = 1,
+        gain: bool = False,
         block: BlockFactory = WTB,
         evidence: EvidenceFactory = WaveletEvidence,
         router: RouterFactory = PCGRM,
@@ -146,6 +155,8 @@ class ClusIR(ClusIRSettings, nn.Module):
                 num_prompt_heads=num_prompt_heads,
                 wave=wave,
                 noise_std=noise_std,
+                halved_levels=halved_levels,
+                standardize_evidence=standardize_evidence,
                 follows=number > 0,
                 block=block,
                 evidence=evidence,
@@ -158,7 +169,8 @@ class ClusIR(ClusIRSettings, nn.Module):
             for number in range(supervised_stages)
         )
         self.attentions = nn.ModuleList(SAM(dim, in_channels=in_channels) for _ in range(supervised_stages - 1))
-        self.tail = SmallConv2d(dim, in_channels, 3, padding=1)
+        self.gain = gain
+        self.tail = SmallConv2d(dim, (2 if gain else 1) * in_channels, 3, padding=1)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the activations of each block in the backward pass instead of keeping them."""
@@ -219,13 +231,20 @@ class ClusIR(ClusIRSettings, nn.Module):
         image = self._prepare(x)
         images, used, handed_on = self._run_earlier_stages(image, routings)
         last = self.stages[-1](image, routings=None if routings is None else routings[-self.num_levels :], **handed_on)
-        images.insert(0, image + self.tail(last.decoded[0]))
+        images.insert(0, self._correct(image, last.decoded[0]))
         images = [crop(y, x.shape[2], x.shape[3]) for y in images]
         output = images if len(self.stages) > 1 else images[0]
         return (output, used + last.routings) if return_routing else output
 
     def _prepare(self, x: Tensor) -> Tensor:
         return pad_to_multiple(x, self.size_multiple).contiguous(memory_format=torch.channels_last)
+
+    def _correct(self, image: Tensor, features: Tensor) -> Tensor:
+        correction: Tensor = self.tail(features)
+        if not self.gain:
+            return image + correction
+        gain, offset = correction.chunk(2, dim=1)
+        return torch.addcmul(image + offset, image, gain)
 
     def _run_earlier_stages(
         self, image: Tensor, routings: Sequence[Routing] | None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, TypeAlias, cast, overload
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -15,6 +16,7 @@ from ..layers.basic.resample import Downsample
 from ..layers.experts.cluster_moe import DEFAULT_EXPERTS, ClusterMoE
 from ..layers.multi_stage.cross_stage_fusion import CSFF
 from ..layers.protocols import BlockFactory, EvidenceFactory, ExpertsFactory, NormFactory, RouterFactory
+from ..layers.routing.moments import RunningStandardization
 from ..layers.routing.pcgrm import PCGRM
 from ..layers.routing.routing import Routing, expand_routing
 from ..layers.routing.wavelet_evidence import WaveletEvidence
@@ -23,26 +25,49 @@ from ..ops.checks import check_feature_map, check_positive
 from ..ops.precision import cast_once, convolve
 from .parts import check_factories, make_blocks, make_part
 
-__all__ = ["ClusIREncoder", "check_lengths"]
+__all__ = ["ClusIREncoder", "check_lengths", "check_routings", "run_at_half_resolution"]
 
 _Run: TypeAlias = Callable[..., Any]
+
+
+def run_at_half_resolution(module: nn.Module, x: Tensor, run: _Run, *args: Any, **kwargs: Any) -> Tensor:
+    """Add to ``x`` what a residual module changes in its means of 2x2 pixels (its low-pass Haar band)."""
+    low = F.avg_pool2d(x, 2)
+    return x + F.interpolate(run(module, low, *args, **kwargs) - low, scale_factor=2.0)
 
 
 class _EncoderLevel(nn.Module):
     """Blocks, then the mixture of experts, routed by what came into the level."""
 
-    def __init__(self, blocks: Sequence[nn.Module], moe: ClusterMoE, evidence: EvidenceFactory) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        moe: ClusterMoE,
+        evidence: EvidenceFactory,
+        *,
+        halved: bool,
+        standardize_evidence: bool,
+    ) -> None:
         super().__init__()
         self.evidence = make_part("evidence", evidence, moe.dim)
+        self.standardization = RunningStandardization(moe.dim) if standardize_evidence else None
         self.blocks = nn.ModuleList(blocks)
         self.moe = moe
+        self.halved = halved
 
     def forward(self, x: Tensor, routing: Routing | None, run: _Run) -> tuple[Tensor, Routing]:
         if routing is None:
-            routing = self.moe.router(run(self.evidence, x))
+            routing = self.route(run(self.evidence, x))
         for block in self.blocks:
             x = run(block, x)
+        if self.halved:
+            return run_at_half_resolution(self.moe, x, run, routing=routing), routing
         return run(self.moe, x, routing=routing), routing
+
+    def route(self, evidence: Tensor) -> Routing:
+        """Routing by the evidence of the map that came in; not recomputed in the backward pass, it counts moments."""
+        routing: Routing = self.moe.router(evidence if self.standardization is None else self.standardization(evidence))
+        return routing
 
 
 class ClusIREncoder(nn.Module):
@@ -93,6 +118,8 @@ class ClusIREncoder(nn.Module):
         embed_dim: int = 128,
         wave: str = "haar",
         noise_std: float = 0.0,
+        halved_levels: int = 0,
+        standardize_evidence: bool = False,
         follows: bool = False,
         block: BlockFactory = WTB,
         evidence: EvidenceFactory = WaveletEvidence,
@@ -106,6 +133,8 @@ class ClusIREncoder(nn.Module):
         levels = self.num_levels
         check_lengths(levels, num_blocks=num_blocks, num_heads=num_heads, num_clusters=num_clusters)
         check_factories(block=block, evidence=evidence, router=router, experts=experts, norm_layer=norm_layer)
+        if check_positive("halved_levels", halved_levels, least=0) > levels:
+            raise ValueError(f"halved_levels must be at most {levels}, got {halved_levels}")
         self.in_channels = in_channels
         self.grad_checkpointing = False
         dims = [dim * 2**level for level in range(levels)]
@@ -128,6 +157,8 @@ class ClusIREncoder(nn.Module):
                     norm_layer=norm_layer,
                 ),
                 evidence,
+                halved=level < halved_levels,
+                standardize_evidence=standardize_evidence,
             )
             for level in range(levels)
         )
@@ -222,7 +253,7 @@ class ClusIREncoder(nn.Module):
         used: list[Routing] = []
         for number, level in enumerate(cast(Iterable[_EncoderLevel], self.encoder)):
             evidence = torch.stack([level.evidence(x) for x in maps]).mean(dim=0)
-            used.append(level.moe.router(evidence))
+            used.append(level.route(evidence))
             if number == self.num_levels - 1:
                 break
             for part, given in enumerate(handed_on):

@@ -29,7 +29,7 @@ class ClusIRSettings(Pretrained):
     """Base class of ClusIR: recognizes its state dicts by what all have, whatever their parts."""
 
     parts: ClassVar[Mapping[str, Registry]] = PARTS
-    shapeless: ClassVar[tuple[str, ...]] = ("top_k", "num_prompt_heads", "wave")
+    shapeless: ClassVar[tuple[str, ...]] = ("top_k", "num_prompt_heads", "wave", "halved_levels")
     landmark: ClassVar[str] = _SKELETON[0]
 
     @classmethod
@@ -65,5 +65,7 @@ class ClusIRSettings(Pretrained):
             "num_experts": weights[f"{levels[0]}moe.experts.expand_weight"].shape[0],
             "num_clusters": [weights[f"{level}moe.router.prototypes"].shape[0] for level in levels],
             "embed_dim": weights[f"{levels[0]}moe.router.prototypes"].shape[1],
+            "standardize_evidence": f"{levels[0]}standardization.mean" in weights,
+            "gain": weights["tail.weight"].shape[0] == 2 * in_channels,
             **record,
         }

@@ -25,7 +25,7 @@ from ..layers.routing.wavelet_evidence import WaveletEvidence
 from ..layers.transformer.wtb import WTB
 from ..ops.checks import check_positive
 from ..ops.precision import cast_once
-from .clusir_encoder import ClusIREncoder, check_lengths
+from .clusir_encoder import ClusIREncoder, check_lengths, run_at_half_resolution
 from .parts import Prompts, check_factories, make_blocks, make_part
 
 __all__ = ["ClusIRStage", "StageFeatures"]
@@ -50,15 +50,18 @@ class StageFeatures(NamedTuple):
 class _DecoderLevel(nn.Module):
     """Double the resolution, add the encoder's features, take in the prompt, then the blocks."""
 
-    def __init__(self, dim: int, blocks: Sequence[nn.Module], frequency: nn.Module | None) -> None:
+    def __init__(self, dim: int, blocks: Sequence[nn.Module], frequency: nn.Module | None, *, halved: bool) -> None:
         super().__init__()
         self.up = Upsample(2 * dim)
         self.frequency = frequency
         self.blocks = nn.ModuleList(blocks)
+        self.halved = halved
 
     def forward(self, x: Tensor, skip: Tensor, prompt: Tensor | None, run: _Run) -> Tensor:
         x = self.up(x) + skip
-        if self.frequency is not None:
+        if self.frequency is not None and self.halved:
+            x = run_at_half_resolution(self.frequency, x, run, prompt)
+        elif self.frequency is not None:
             x = run(self.frequency, x, prompt)
         for block in self.blocks:
             x = run(block, x)
@@ -106,6 +109,8 @@ class ClusIRStage(ClusIREncoder):
         num_prompt_heads: int = 4,
         wave: str = "haar",
         noise_std: float = 0.0,
+        halved_levels: int = 0,
+        standardize_evidence: bool = False,
         follows: bool = False,
         block: BlockFactory = WTB,
         evidence: EvidenceFactory = WaveletEvidence,
@@ -128,6 +133,8 @@ class ClusIRStage(ClusIREncoder):
             embed_dim=embed_dim,
             wave=wave,
             noise_std=noise_std,
+            halved_levels=halved_levels,
+            standardize_evidence=standardize_evidence,
             follows=follows,
             block=block,
             evidence=evidence,
@@ -155,8 +162,9 @@ class ClusIRStage(ClusIREncoder):
                 width,
                 make_blocks(block, width, heads, count, wave=wave, norm_layer=norm_layer),
                 None if frequency is None else make_part("frequency", frequency, width, num_heads=2 * heads),
+                halved=level < halved_levels,
             )
-            for width, heads, count in zip(dims, num_heads, num_decoder_blocks)
+            for level, (width, heads, count) in enumerate(zip(dims, num_heads, num_decoder_blocks))
         )
         self.refinement = nn.ModuleList(
             make_blocks(block, dim, num_heads[0], num_refinement_blocks, wave=wave, norm_layer=norm_layer)

@@ -267,13 +267,8 @@ class TestNames:
             assert [type(m) for m in again.modules()] == [type(m) for m in net.modules()]
 
     def test_default_parts_are_not_named(self):
-        assert set(cm.clusir_tiny().config) == set(SMALL) | {
-            "in_channels",
-            "top_k",
-            "wave",
-            "noise_std",
-            "supervised_stages",
-        }
+        keywords = {kind.partition(".")[0] for kind in cm.PARTS}
+        assert set(cm.clusir_tiny().config) == set(inspect.signature(cm.ClusIR).parameters) - keywords
 
     def test_an_option_file_may_say_a_part_in_three_ways(self, registered):
         said = {"router": "SoftmaxRouter", "block": {"type": "WTB", "wave": "db2"}, "frequency": None}
@@ -402,6 +397,7 @@ class TestReset:
     NETWORKS = {
         "ClusIR": lambda: cm.ClusIR(**SMALL),
         "two stages": lambda: cm.ClusIR(**SMALL, supervised_stages=2, top_k=1),
+        "running moments": lambda: cm.ClusIR(**SMALL, standardize_evidence=True, halved_levels=2, gain=True),
         "MPRNet": lambda: cm.MPRNet(8, unet_step=4, orsnet_step=4, num_cabs=1, bias=True),
         "tiny": cm.clusir_tiny,
     }
@@ -412,13 +408,13 @@ class TestReset:
         with torch.device("meta"):
             net = self.NETWORKS[name]()
         net.to_empty(device="cpu")
-        for parameter in net.parameters():
-            parameter.fill_(torch.nan)
+        for value in (*net.parameters(), *net.buffers()):
+            value.fill_(torch.nan if value.is_floating_point() else 7)
         for module in net.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
-            elif list(module.parameters(recurse=False)):
-                pytest.fail(f"{type(module).__name__} owns parameters and cannot reset them")
+            elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+                pytest.fail(f"{type(module).__name__} owns values and cannot reset them")
         fresh = self.NETWORKS[name]()
         for (key, found), expected in zip(net.named_parameters(), fresh.parameters(), strict=True):
             assert torch.isfinite(found).all(), key
@@ -426,6 +422,8 @@ class TestReset:
                 assert torch.equal(found, expected), key
             elif expected.numel() >= 64:
                 assert 0.5 < float(found.std() / expected.std()) < 2, key
+        for found, expected in zip(net.buffers(), fresh.buffers(), strict=True):
+            assert torch.equal(found, expected)
         fresh.load_state_dict(net.state_dict())  # no record became noise
 
     @torch.no_grad()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ._base import Degradation
+from ._base import Degradation, LogUniform
 from .blur import DefocusBlur, MotionBlur
+from .camera import CameraNoise
 from .haze import Haze, HazeMaps
 from .jpeg import JPEG
 from .low_light import LowLight
@@ -23,11 +24,13 @@ __all__ = [
     "DEGRADATIONS",
     "JPEG",
     "TASK_DEGRADATIONS",
+    "CameraNoise",
     "DefocusBlur",
     "Degradation",
     "GaussianNoise",
     "Haze",
     "HazeMaps",
+    "LogUniform",
     "LowLight",
     "Mixture",
     "MotionBlur",

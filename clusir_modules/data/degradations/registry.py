@@ -9,6 +9,7 @@ from typing import Any
 from ...serialization.registry import Registry, suggest
 from ._base import Degradation
 from .blur import DefocusBlur, MotionBlur
+from .camera import CameraNoise
 from .haze import Haze
 from .jpeg import JPEG
 from .low_light import LowLight
@@ -20,13 +21,14 @@ from .snow import Snow
 __all__ = ["DEGRADATIONS", "TASK_DEGRADATIONS", "build_degradation", "degradation_types", "register_degradation"]
 
 DEGRADATIONS = Registry(
-    "degradation type", GaussianNoise, RainStreaks, Haze, MotionBlur, DefocusBlur, LowLight, JPEG, Snow
+    "degradation type", GaussianNoise, CameraNoise, RainStreaks, Haze, MotionBlur, DefocusBlur, LowLight, JPEG, Snow
 )
 """Classes that :func:`build_degradation` knows by name."""
 
 TASK_DEGRADATIONS: Mapping[str, Degradation] = MappingProxyType(
     {
         "noise": GaussianNoise(),
+        "camera_noise": CameraNoise(),
         "rain": RainStreaks(),
         "haze": Haze(),
         "motion_blur": MotionBlur(),
@@ -72,7 +74,7 @@ def build_degradation(config: Mapping[str, Any] | Sequence[Any] | str | Degradat
 
     Examples:
         >>> build_degradation({"type": "GaussianNoise", "sigma": 15})
-        GaussianNoise(sigma=15, quantize=True)
+        GaussianNoise(sigma=15, quantize=True, between=False)
         >>> len(build_degradation(["low_light", {"type": "RainStreaks", "density": 2}]).steps)
         2
     """
