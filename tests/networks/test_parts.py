@@ -211,7 +211,7 @@ class TestEncoder:
         assert {name: network[name] for name in stage if name != "follows"} == {
             name: value for name, value in stage.items() if name != "follows"
         }
-        assert set(network) == {*stage, "supervised_stages"} - {"follows"}
+        assert set(network) == {*stage, "supervised_stages", "gain"} - {"follows"}
         assert encoder.items() <= stage.items()
 
 
