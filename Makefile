@@ -57,6 +57,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # BasicSR imports torch when it is built, so it is built in the environment itself, after torch.
 $(VENV)/.base: pyproject.toml constraints.txt

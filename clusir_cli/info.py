@@ -23,14 +23,14 @@ def info(checkpoint: str, as_json: bool) -> None:
       clusir info restored.safetensors --json
     """
     from clusir_modules.serialization.checkpoints import read_state_dict
-    from clusir_modules.serialization.configuration import infer_configuration
+    from clusir_modules.serialization.configuration import infer_configuration, network_entries
     from clusir_modules.serialization.network_files import read_configuration
     from clusir_modules.serialization.pretrained import WEIGHTS_NAME
 
     path = Path(checkpoint)
     file = path / WEIGHTS_NAME if path.is_dir() else path
     try:
-        weights = read_state_dict(file)
+        weights = network_entries(read_state_dict(file))
         stated = read_configuration(path) or read_configuration(file)
     except (OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error

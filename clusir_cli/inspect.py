@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect"]
 
-_SHOWN = 3
 _MAX_SIDE = 1024
 
 
@@ -48,6 +47,7 @@ def inspect(image: str, weights: str | None, device: str | None, plot: str | Non
     import torch
 
     from clusir_modules.imaging.picture_files import read_picture
+    from clusir_modules.inspection.routing_report import describe_routing
 
     try:
         pixels = read_picture(Path(image)).pixels
@@ -60,7 +60,7 @@ def inspect(image: str, weights: str | None, device: str | None, plot: str | Non
         except ValueError as error:
             raise click.ClickException(f"{image} does not fit the network: {error}") from error
     for level, routing in enumerate(routings, start=1):
-        click.echo(_describe(level, routing))
+        click.echo(describe_routing(level, routing))
     _plot(pixels, routings, target)
     click.echo(f"wrote {target}")
 
@@ -80,48 +80,14 @@ def _to_tensor(pixels: npt.NDArray[Any], channels: int) -> Tensor:
     return (image.expand(channels, -1, -1) if image.shape[0] == 1 else image).unsqueeze(0)
 
 
-def _describe(level: int, routing: Routing) -> str:
-    """Most probable clusters and the experts that run, a line each."""
-    clusters = routing.cluster_probs[0]
-    order = clusters.argsort(descending=True)[:_SHOWN].tolist()
-    recognized = ", ".join(f"{number} ({clusters[number]:.0%})" for number in order)
-    chosen = zip(routing.topk_indices[0].tolist(), routing.topk_weights[0].tolist(), strict=True)
-    used = ", ".join(f"{number} ({weight:.0%})" for number, weight in chosen)
-    return f"level {level}: clusters {recognized} of {len(clusters)}; experts {used} of {routing.expert_probs.shape[1]}"
-
-
 def _plot(pixels: npt.NDArray[Any], routings: Sequence[Routing], target: Path) -> None:
-    """Picture, and for each level the posterior of the clusters and the experts, those that run in color."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError as error:
-        raise click.ClickException("the plot needs matplotlib: pip install 'clusir[cli]'") from error
-
     from clusir_modules.imaging.picture_files import to_eight_bits
+    from clusir_modules.inspection.routing_report import draw_routings
     from clusir_modules.serialization.atomic import written_whole
 
-    count = len(routings)
-    figure = Figure(figsize=(3.2 + 2.6 * count, 4.2), layout="constrained")
-    grid = figure.add_gridspec(2, count + 1, width_ratios=[1.3] + [1] * count)
-    picture = figure.add_subplot(grid[:, 0])
-    picture.imshow(to_eight_bits(pixels), cmap="gray")
-    picture.set_axis_off()
-    for column, routing in enumerate(routings, start=1):
-        clusters, experts = (values[0].tolist() for values in (routing.cluster_probs, routing.expert_probs))
-        chosen = set(routing.topk_indices[0].tolist())
-        for row, (name, values, active) in enumerate(
-            (("clusters", clusters, set(range(len(clusters)))), ("experts", experts, chosen))
-        ):
-            axes = figure.add_subplot(grid[row, column])
-            axes.bar(
-                range(len(values)),
-                values,
-                color=["tab:blue" if i in active else "lightgray" for i in range(len(values))],
-            )
-            axes.set_ylim(0, 1)
-            axes.set_title(f"level {column}: {name}", fontsize=9)
-            axes.tick_params(labelsize=7)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    try:
+        figure = draw_routings(to_eight_bits(pixels), routings)
+    except ImportError as error:
+        raise click.ClickException("the plot needs matplotlib: pip install 'clusir[cli]'") from error
     with written_whole(target) as file:
         figure.savefig(file, dpi=120, format="png")

@@ -6,7 +6,10 @@ Maps are ``(B, C, H, W)``, floating point; images are RGB in [0, 1]. Nothing her
 from __future__ import annotations
 
 from .inference.restore import restore
+from .layers.basic.norm import LayerNorm2d
+from .layers.basic.small_conv import SmallConv2d
 from .layers.experts.cluster_moe import ClusterMoE
+from .layers.experts.dispatch import DispatchedExperts
 from .layers.experts.gated_conv_experts import GatedConvExperts
 from .layers.frequency.dafmm import DAFMM
 from .layers.multi_stage.channel_attention import CAB
@@ -15,7 +18,8 @@ from .layers.multi_stage.original_resolution import ORB, ORSNet
 from .layers.multi_stage.supervised_attention import SAM
 from .layers.prompts.fusion import PromptFusion
 from .layers.prompts.pgb import PGB
-from .layers.routing.pcgrm import PCGRM, Routing
+from .layers.routing.pcgrm import PCGRM
+from .layers.routing.routing import Routing, choose_experts
 from .layers.routing.wavelet_evidence import WaveletEvidence
 from .layers.transformer.feed_forward import GatedFeedForward
 from .layers.transformer.transposed_attention import TransposedAttention
@@ -25,39 +29,46 @@ from .losses.edge import EdgeLoss
 from .losses.l1_ms_ssim import L1MSSSIMLoss
 from .losses.routing import cluster_information_loss, load_balance_loss, orthogonality_loss
 from .networks.clusir import ClusIR, clusir_base, clusir_small, clusir_tiny
+from .networks.clusir_encoder import ClusIREncoder
 from .networks.clusir_stage import ClusIRStage
-from .networks.mprnet import (
-    MPRNet,
-    convert_mprnet_state_dict,
-    mprnet_deblurring,
-    mprnet_denoising,
-    mprnet_deraining,
-)
+from .networks.mprnet import MPRNet, mprnet_deblurring, mprnet_denoising, mprnet_deraining
+from .networks.mprnet_settings import convert_mprnet_state_dict
+from .networks.parts import PARTS, Prompts
 from .ops.dwt import dwt2d, idwt2d
+from .serialization.registry import NETWORKS, Registry
 
 __all__ = [
     "CAB",
     "CSFF",
     "DAFMM",
+    "NETWORKS",
     "ORB",
+    "PARTS",
     "PCGRM",
     "PGB",
     "SAM",
     "WTB",
     "CharbonnierLoss",
     "ClusIR",
+    "ClusIREncoder",
     "ClusIRStage",
     "ClusterMoE",
+    "DispatchedExperts",
     "EdgeLoss",
     "GatedConvExperts",
     "GatedFeedForward",
     "L1MSSSIMLoss",
+    "LayerNorm2d",
     "MPRNet",
     "ORSNet",
     "PromptFusion",
+    "Prompts",
+    "Registry",
     "Routing",
+    "SmallConv2d",
     "TransposedAttention",
     "WaveletEvidence",
+    "choose_experts",
     "clusir_base",
     "clusir_small",
     "clusir_tiny",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from factories import relative_error, smallest_clusir
+from own_parts import swapped
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
@@ -18,6 +19,8 @@ from torch.utils.checkpoint import checkpoint
 import clusir_modules as cm
 from clusir_modules.layers.basic.resample import Downsample, Upsample
 from clusir_modules.layers.frequency.spectral_gate import NUM_BANDS, SpectralGate
+from clusir_modules.layers.multi_stage.cab_encoder_decoder import CABDecoder, CABEncoder, DownProject, UpProject
+from clusir_modules.layers.multi_stage.channel_attention import CALayer
 
 Shape = tuple[int, ...]
 
@@ -27,11 +30,15 @@ class Case:
     """A module, inputs for ``(batch, height, width)`` and the shape of its first output."""
 
     build: Callable[[], nn.Module]
-    inputs: Callable[[int, int, int], tuple[Any, ...]]
+    make_inputs: Callable[[int, int, int], tuple[Any, ...]]
     output: Callable[[int, int, int], Shape]
-    even: bool = False  # wants even sizes
+    multiple: int = 1  # that sides must be of
     batch_free: bool = True  # each image's output is its own
     gradcheck_parameters: bool = True
+
+    def inputs(self, batch: int, height: int, width: int) -> tuple[Any, ...]:
+        """Inputs of this size, or of the next larger one that the module takes."""
+        return self.make_inputs(batch, *(-(-side // self.multiple) * self.multiple for side in (height, width)))
 
 
 def maps(channels: int) -> Callable[[int, int, int], tuple[Tensor, ...]]:
@@ -51,8 +58,40 @@ def expert_inputs(b: int, h: int, w: int) -> tuple[Tensor, ...]:
     return torch.randn(b, 4, h, w), torch.rand(b, 2), indices
 
 
-def moe(top_k: int, experts: nn.ModuleList | None = None) -> cm.ClusterMoE:
-    return cm.ClusterMoE(6, num_experts=3, num_clusters=4, top_k=top_k, embed_dim=8, experts=experts)
+def pcgrm(top_k: int) -> cm.PCGRM:
+    return cm.PCGRM(6, num_clusters=4, num_experts=3, top_k=top_k, embed_dim=8)
+
+
+def moe(top_k: int, **parts: Any) -> cm.ClusterMoE:
+    return cm.ClusterMoE(6, num_experts=3, num_clusters=4, top_k=top_k, embed_dim=8, **parts)
+
+
+def images(b: int, h: int, w: int) -> tuple[Tensor, ...]:
+    return (torch.rand(b, 3, h, w),)
+
+
+def pairs(b: int, h: int, w: int) -> tuple[Tensor, ...]:
+    return torch.rand(b, 3, h, w), torch.rand(b, 3, h, w)
+
+
+def pyramid(b: int, h: int, w: int) -> tuple[Tensor, ...]:
+    return tuple(torch.randn(b, 4 + 2 * level, h >> level, w >> level) for level in range(3))
+
+
+class Listed(nn.Module):
+    """A module that wants lists of tensors, called with tensors: so many go into each list, one stands alone."""
+
+    def __init__(self, module: nn.Module, *counts: int) -> None:
+        super().__init__()
+        self.module = module
+        self.counts = counts
+
+    def forward(self, *tensors: Tensor) -> Any:
+        groups, start = [], 0
+        for count in self.counts:
+            groups.append(tensors[start] if count == 1 else list(tensors[start : start + count]))
+            start += count
+        return self.module(*groups)
 
 
 CASES = {
@@ -60,12 +99,12 @@ CASES = {
     "gated feed-forward": Case(lambda: cm.GatedFeedForward(4, hidden_dim=6), maps(4), same(4)),
     "WTB haar": Case(lambda: cm.WTB(4, 2), maps(4), same(4)),
     "WTB db2": Case(lambda: cm.WTB(4, 2, "db2"), maps(4), same(4)),
-    "PCGRM": Case(lambda: cm.PCGRM(6, 4, 3, 2, 8), maps(6), lambda b, h, w: (b, 4)),
-    "PCGRM dense": Case(lambda: cm.PCGRM(6, 4, 3, 3, 8), maps(6), lambda b, h, w: (b, 4)),
+    "PCGRM": Case(lambda: pcgrm(2), maps(6), lambda b, h, w: (b, 4)),
+    "PCGRM dense": Case(lambda: pcgrm(3), maps(6), lambda b, h, w: (b, 4)),
     "wavelet evidence": Case(lambda: cm.WaveletEvidence(6), maps(6), lambda b, h, w: (b, 6, 1, 1)),
     "ClusterMoE": Case(lambda: moe(2), maps(6), same(6)),
     "ClusterMoE dense": Case(lambda: moe(3), maps(6), same(6)),
-    "ClusterMoE own experts": Case(lambda: moe(2, own_experts()), maps(6), same(6)),
+    "ClusterMoE own experts": Case(lambda: moe(2, experts=own_experts()), maps(6), same(6)),
     "gated conv experts": Case(lambda: cm.GatedConvExperts(4, 3), expert_inputs, same(4)),
     "prompt fusion": Case(
         lambda: cm.PromptFusion(8, 2),
@@ -81,16 +120,55 @@ CASES = {
     "spectral gate": Case(
         SpectralGate, lambda b, h, w: (torch.randn(b, 4, h, w), torch.randn(b, 2, NUM_BANDS)), same(4)
     ),
-    "downsample": Case(lambda: Downsample(4), maps(4), lambda b, h, w: (b, 8, h // 2, w // 2), even=True),
+    "downsample": Case(lambda: Downsample(4), maps(4), lambda b, h, w: (b, 8, h // 2, w // 2), multiple=2),
     "upsample": Case(lambda: Upsample(4), maps(4), lambda b, h, w: (b, 2, 2 * h, 2 * w)),
-    "L1 + MS-SSIM": Case(
-        cm.L1MSSSIMLoss,
-        lambda b, h, w: (torch.rand(b, 3, h, w), torch.rand(b, 3, h, w)),
-        lambda b, h, w: (),
-        batch_free=False,
+    "L1 + MS-SSIM": Case(cm.L1MSSSIMLoss, pairs, lambda b, h, w: (), batch_free=False),
+    "Charbonnier": Case(cm.CharbonnierLoss, pairs, lambda b, h, w: (), batch_free=False),
+    "edge": Case(cm.EdgeLoss, pairs, lambda b, h, w: (), batch_free=False),
+    "layer norm": Case(lambda: cm.LayerNorm2d(4), maps(4), same(4)),
+    "small convolution": Case(lambda: cm.SmallConv2d(4, 4, 3, padding=1), maps(4), same(4)),
+    "dispatched experts": Case(
+        lambda: cm.DispatchedExperts(nn.Conv2d(4, 4, 1) for _ in range(3)), expert_inputs, same(4)
     ),
-    "ClusIR": Case(smallest_clusir, lambda b, h, w: (torch.rand(b, 3, h, w),), same(3), gradcheck_parameters=False),
+    "channel attention": Case(lambda: CALayer(4, reduction=1, bias=True), maps(4), same(4)),
+    "CAB": Case(lambda: cm.CAB(4, reduction=1), maps(4), same(4)),
+    "SAM": Case(lambda: cm.SAM(4), lambda b, h, w: (torch.randn(b, 4, h, w), torch.rand(b, 3, h, w)), same(4)),
+    "CSFF": Case(
+        lambda: cm.CSFF(4, context_dim=6),
+        lambda b, h, w: (torch.randn(b, 4, h, w), torch.randn(b, 6, h, w), torch.randn(b, 6, h, w)),
+        same(4),
+    ),
+    "ORB": Case(lambda: cm.ORB(4, num_cabs=1, reduction=1), maps(4), same(4)),
+    "CAB encoder": Case(lambda: CABEncoder(4, unet_step=2, reduction=1), maps(4), same(4), multiple=4),
+    "CAB decoder": Case(lambda: Listed(CABDecoder(4, unet_step=2, reduction=1), 3), pyramid, same(4), multiple=4),
+    "ORSNet": Case(
+        lambda: Listed(cm.ORSNet(4, unet_step=2, orsnet_step=2, num_cabs=1, reduction=1), 1, 3, 3),
+        lambda b, h, w: (torch.randn(b, 6, h, w), *pyramid(b, h, w), *pyramid(b, h, w)),
+        same(6),
+        multiple=4,
+    ),
+    "down-projection": Case(lambda: DownProject(4, 2), maps(4), lambda b, h, w: (b, 6, h // 2, w // 2), multiple=2),
+    "up-projection": Case(lambda: UpProject(4, 2), maps(6), lambda b, h, w: (b, 4, 2 * h, 2 * w)),
+    "ClusIR": Case(smallest_clusir, images, same(3), gradcheck_parameters=False),
+    "ClusIR, parts of one's own": Case(
+        lambda: swapped("three: router, block, frequency"), images, same(3), gradcheck_parameters=False
+    ),
+    "ClusIR encoder": Case(
+        lambda: cm.ClusIREncoder.from_network(smallest_clusir()),
+        images,
+        same(4),
+        multiple=16,
+        gradcheck_parameters=False,
+    ),
+    "ClusIR stage": Case(lambda: smallest_clusir().stages[0], images, same(4), multiple=16, gradcheck_parameters=False),
+    "MPRNet": Case(
+        lambda: cm.MPRNet(4, unet_step=2, orsnet_step=2, num_cabs=1, reduction=1),
+        images,
+        same(3),
+        gradcheck_parameters=False,
+    ),
 }
+NETWORKS = {name for name in CASES if "ClusIR" in name or name == "MPRNet"}
 
 
 @pytest.fixture(params=CASES)
@@ -131,7 +209,7 @@ class TestShapesAndTypes:
     @torch.no_grad()
     @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (6, 10), (17, 16)])
     def test_any_size_has_the_stated_shape(self, case: Case, size: tuple[int, int]) -> None:
-        height, width = (2 * side for side in size) if case.even else size
+        height, width = (case.multiple * side for side in size)
         for batch in (1, 3):
             outputs = floats(case.build()(*case.inputs(batch, height, width)))
             assert tuple(outputs[0].shape) == case.output(batch, height, width)
@@ -258,15 +336,23 @@ class TestState:
     def test_state_dicts_hold_parameters_only(self, case: Case) -> None:
         module = case.build()
         recorded = {"settings_record"} if isinstance(module, cm.ClusIR) else set()  # of prompt heads
-        assert set(module.state_dict()) == {name for name, _ in module.named_parameters()} | recorded
+        assert set(module.state_dict()) == {n for n, _ in module.named_parameters(remove_duplicate=False)} | recorded
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in {"ClusIR", "ClusterMoE dense"}])
+def test_every_public_module_is_in_a_case() -> None:
+    inside = {type(module) for case in CASES.values() for module in case.build().modules()}
+    public = [getattr(cm, name) for name in cm.__all__]
+    assert {c.__name__ for c in public if isinstance(c, type) and issubclass(c, nn.Module) and c not in inside} == set()
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in NETWORKS | {"ClusterMoE dense"}])
 def test_compiles_as_one_graph_forward_and_backward(name: str) -> None:
     case = CASES[name]
     module, inputs = case.build(), tracked(case.inputs(2, 8, 6))
     torch.compiler.reset()
-    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops="own experts" in name):
+    with torch._dynamo.config.patch(
+        capture_dynamic_output_shape_ops=name in ("ClusterMoE own experts", "dispatched experts")
+    ):
         compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
         output, expected = compiled(*inputs), module(*inputs)
         for a, e in zip(floats(output), floats(expected), strict=True):
@@ -289,7 +375,7 @@ class TestOnGpu:
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_autocast_is_finite_with_finite_gradients(self, case: Case, dtype: torch.dtype) -> None:
         module = case.build().cuda()
-        height = 16 if case.even else 15
+        height = 16 if case.multiple > 1 else 15
         inputs = tuple(t.cuda() if isinstance(t, Tensor) else t for t in case.inputs(2, height, 12))
         with torch.autocast("cuda", dtype=dtype):
             outputs = floats(module(*inputs))

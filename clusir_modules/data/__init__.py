@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..imaging.reading import IMAGE_SUFFIXES, read_image
 from .all_in_one import AllInOneDataset
 from .degradations import (
+    DEGRADATIONS,
     JPEG,
     TASK_DEGRADATIONS,
     CameraNoise,
@@ -31,6 +32,7 @@ from .pairing import PAIRING_RULES, pairing_rule
 from .tasks import Task
 
 __all__ = [
+    "DEGRADATIONS",
     "IMAGE_SUFFIXES",
     "JPEG",
     "PAIRING_RULES",

@@ -12,7 +12,7 @@ __all__ = ["channels_of", "evaluating", "final_image"]
 
 def channels_of(net: nn.Module) -> int | None:
     """Channels of the images of a network that names them."""
-    channels: int | None = getattr(net, "in_channels", getattr(net, "image_channels", None))
+    channels: int | None = getattr(net, "in_channels", None)
     return channels
 
 
@@ -20,7 +20,7 @@ def final_image(output: object) -> Tensor:
     """Take the image out of what a network returned: the output, or the first of several stages.
 
     Raises:
-        TypeError: it is no image.
+        TypeError: it is not an image.
     """
     if isinstance(output, (list, tuple)) and output:
         output = output[0]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..layers.routing.pcgrm import Routing
+from ..layers.routing.routing import Routing
 from ..ops.checks import check_choice, check_positive
 from ..ops.padding import pad_to_multiple
 from .network import channels_of, evaluating, final_image

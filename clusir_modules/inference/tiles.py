@@ -18,7 +18,7 @@ def check_tiles(tile: int, overlap: int) -> None:
     """Refuse tiles that would not advance.
 
     Raises:
-        TypeError: one is no integer.
+        TypeError: one is not an integer.
         ValueError: ``tile`` is below 1 or ``overlap`` not in [0, tile).
     """
     check_positive("tile", tile)

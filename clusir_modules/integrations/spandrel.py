@@ -13,10 +13,10 @@ from spandrel import (
     SizeRequirements,
     StateDict,
 )
-from torch import Tensor
 
+from ..inference.network import final_image
 from ..networks.clusir import ClusIR
-from ..serialization.configuration import infer_configuration, is_clusir
+from ..serialization.configuration import infer_configuration
 
 __all__ = ["ClusIRArch", "register"]
 
@@ -29,7 +29,7 @@ class ClusIRArch(Architecture[ClusIR]):  # type: ignore[misc]
     """
 
     def __init__(self) -> None:
-        super().__init__(id="ClusIR", detect=is_clusir)
+        super().__init__(id="ClusIR", detect=ClusIR.recognizes)
 
     def load(self, state_dict: StateDict) -> ImageModelDescriptor[ClusIR]:
         """Make the network that a state dict belongs to.
@@ -53,14 +53,8 @@ class ClusIRArch(Architecture[ClusIR]):  # type: ignore[misc]
             output_channels=settings["in_channels"],
             size_requirements=SizeRequirements(),
             tiling=ModelTiling.DISCOURAGED,
-            call_fn=_restore,
+            call_fn=lambda net, image: final_image(net(image)),
         )
-
-
-def _restore(net: ClusIR, image: Tensor) -> Tensor:
-    output: Any = net(image)
-    final: Tensor = output if isinstance(output, Tensor) else output[0]
-    return final
 
 
 def register() -> None:

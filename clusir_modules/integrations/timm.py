@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..networks import clusir as _networks
 from ..networks.clusir import ClusIR
-from ..networks.clusir_stage import NUM_LEVELS
+from ..networks.clusir_encoder import ClusIREncoder
 from ..ops.padding import pad_to_multiple
 
 __all__ = ["ClusIRFeatures", "clusir_base", "clusir_small", "clusir_tiny", "register"]
@@ -23,7 +23,7 @@ class ClusIRFeatures(nn.Module):
     The parameters are those of the network's first stage without the decoder, under the same names.
 
     Args:
-        net: the network whose encoder is taken; it loses its decoder.
+        net: the network whose encoder is copied.
         out_indices: levels to give, from 0, full resolution, to 3; negative ones count from the end.
 
     Shape:
@@ -38,18 +38,16 @@ class ClusIRFeatures(nn.Module):
 
     def __init__(self, net: ClusIR, out_indices: Sequence[int] = (0, 1, 2, 3)) -> None:
         super().__init__()
-        levels = [level + NUM_LEVELS if level < 0 else level for level in out_indices]
-        if not levels or not all(0 <= level < NUM_LEVELS for level in levels):
-            raise ValueError(f"out_indices must be in [{-NUM_LEVELS}, {NUM_LEVELS - 1}], got {tuple(out_indices)}")
-        stage: Any = net.stages[0]
-        for unused in ("prompt_fusions", "prompt_blocks", "decoder", "refinement"):
-            setattr(stage, unused, nn.ModuleList())
-        self.stages = nn.ModuleList([stage])
+        count = net.num_levels
+        levels = [level + count if level < 0 else level for level in out_indices]
+        if not levels or not all(0 <= level < count for level in levels):
+            raise ValueError(f"out_indices must be in [{-count}, {count - 1}], got {tuple(out_indices)}")
+        self.stages = nn.ModuleList([ClusIREncoder.from_network(net)])
         self.out_indices = tuple(levels)
         self.size_multiple = net.size_multiple
         info = [
             {"num_chs": net.config["dim"] * 2**level, "reduction": 2**level, "module": f"stages.0.encoder.{level}"}
-            for level in range(NUM_LEVELS)
+            for level in range(count)
         ]
         self.feature_info = FeatureInfo(info, self.out_indices)
 

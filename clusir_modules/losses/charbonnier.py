@@ -16,7 +16,7 @@ def check_eps(eps: float) -> float:
     """Return ``eps`` if it is a finite number above 0.
 
     Raises:
-        TypeError: it is no number.
+        TypeError: it is not a number.
         ValueError: it is not finite, or not above 0.
     """
     if isinstance(eps, bool) or not isinstance(eps, int | float):
@@ -44,20 +44,20 @@ class CharbonnierLoss(nn.Module):
     take one per element. BasicSR adds its ``eps`` unsquared.)
 
     Args:
-        eps: Width of the smooth zone around 0, in units of the images, > 0 (paper: 1e-3 for images in [0, 1]).
+        eps: width of the smooth zone around 0, in units of the images, > 0 (paper: 1e-3 for images in [0, 1]).
 
     Shape:
         - Input: ``pred`` and ``target`` of one shape, any rank.
         - Output: scalar, at least ``eps``.
 
     Raises:
-        TypeError: An input is no floating-point tensor.
+        TypeError: an input is not a floating-point tensor.
         ValueError: ``eps`` is not positive and finite; the shapes differ, or hold nothing.
 
     Note:
         Half-precision inputs are computed in float32, where ``eps**2`` does not vanish; the scalar is then float32.
 
-    Examples:
+    Example:
         >>> float(CharbonnierLoss(eps=3.0)(torch.full((1, 3, 2, 2), 4.0), torch.zeros(1, 3, 2, 2)))
         5.0
 

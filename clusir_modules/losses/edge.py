@@ -34,10 +34,10 @@ def laplacian_residual(image: Tensor) -> Tensor:
         The residual, ``(B, C, H, W)``; float32 for half-precision images, otherwise of their type.
 
     Raises:
-        TypeError: ``image`` is no floating-point tensor.
+        TypeError: ``image`` is not a floating-point tensor.
         ValueError: ``image`` is not 4-D.
 
-    Examples:
+    Example:
         >>> laplacian_residual(torch.ones(1, 1, 9, 9))[0, 0, 4, 4].abs() < 1e-6
         tensor(True)
 
@@ -59,20 +59,20 @@ class EdgeLoss(nn.Module):
     with :func:`laplacian_residual` :math:`\Delta`. MPRNet adds it, times 0.05, to the Charbonnier loss of each stage.
 
     Args:
-        eps: Width of the smooth zone around 0, in units of the images, > 0 (paper: 1e-3 for images in [0, 1]).
+        eps: width of the smooth zone around 0, in units of the images, > 0 (paper: 1e-3 for images in [0, 1]).
 
     Shape:
         - Input: ``pred`` and ``target`` ``(B, C, H, W)``, any size and channel count.
         - Output: scalar, at least ``eps``.
 
     Raises:
-        TypeError: An input is no floating-point tensor.
+        TypeError: an input is not a floating-point tensor.
         ValueError: ``eps`` is not positive and finite; an input is not 4-D; the shapes differ, or hold no image.
 
     Note:
         Works in float32 for half-precision inputs and under autocast; the scalar is then float32.
 
-    Examples:
+    Example:
         >>> float(EdgeLoss(eps=0.5)(torch.ones(1, 1, 5, 5), torch.ones(1, 1, 5, 5)))
         0.5
 

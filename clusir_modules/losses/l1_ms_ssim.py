@@ -31,7 +31,7 @@ class L1MSSSIMLoss(nn.Module):
     Raises:
         ValueError: a negative or infinite weight, a knee that is not positive; in ``forward`` two shapes, no 4-D tensor
             or no image.
-        TypeError: a weight or knee that is no number; in ``forward`` an integer tensor.
+        TypeError: a weight or knee that is not a number; in ``forward`` an integer tensor.
 
     Reference: ClusIR, arXiv:2512.10948, experimental setup (L1 and MS-SSIM).
     """

@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers.routing.pcgrm import PCGRM, Routing
+from ..layers.routing.routing import Routing
 from ..ops.checks import check_not_empty
 from ..ops.precision import widen
 
@@ -112,14 +112,14 @@ def orthogonality_loss(net: nn.Module) -> Tensor:
     .. math:: \frac{1}{L (L - 1)} \sum_{i \ne j} \cos(P_i, P_j)^2
 
     Args:
-        net: a module that holds at least one :class:`PCGRM`, or is one.
+        net: a module that holds at least one router with ``prototypes`` ``(L, D)``, as :class:`PCGRM`, or is one.
 
     Returns:
         A scalar in ``[0, 1]``.
 
     Raises:
-        TypeError: ``net`` is no module.
-        ValueError: ``net`` holds no :class:`PCGRM`.
+        TypeError: ``net`` is not a module.
+        ValueError: no module of ``net`` has prototypes.
 
     Reference: ClusIR, arXiv:2512.10948 (prototypes nearly orthogonal); the form of the penalty is this project's
     choice.
@@ -128,12 +128,13 @@ def orthogonality_loss(net: nn.Module) -> Tensor:
         raise TypeError(f"net must be a torch.nn.Module, got {type(net).__name__}")
     terms = []
     for module in net.modules():
-        if isinstance(module, PCGRM):
-            prototypes = F.normalize(widen(module.prototypes), dim=-1)
+        own = getattr(module, "prototypes", None)
+        if isinstance(own, Tensor):
+            prototypes = F.normalize(widen(own), dim=-1)
             cosines = prototypes @ prototypes.t()
             count = cosines.shape[0]
             off_diagonal = cosines - torch.diag_embed(cosines.diagonal())
             terms.append(off_diagonal.square().sum() / max(count * (count - 1), 1))
     if not terms:
-        raise ValueError(f"net must hold a PCGRM, got {type(net).__name__} without one")
+        raise ValueError(f"net must hold a router with prototypes, got {type(net).__name__} without one")
     return torch.stack(terms).mean()

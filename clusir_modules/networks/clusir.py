@@ -4,27 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from typing import Any, ClassVar, Literal, cast, overload
 
 import torch
 from torch import Tensor, nn
 
-from ..layers.basic.initial import start_small
-from ..layers.experts.cluster_moe import expand_routing
+from ..layers.basic.norm import LayerNorm2d
+from ..layers.basic.small_conv import SmallConv2d
+from ..layers.experts.cluster_moe import DEFAULT_EXPERTS
+from ..layers.frequency.dafmm import DAFMM
 from ..layers.multi_stage.supervised_attention import SAM
-from ..layers.routing.pcgrm import Routing
+from ..layers.protocols import (
+    BlockFactory,
+    EvidenceFactory,
+    ExpertsFactory,
+    FrequencyFactory,
+    NormFactory,
+    RouterFactory,
+)
+from ..layers.routing.pcgrm import PCGRM
+from ..layers.routing.routing import Routing
+from ..layers.routing.wavelet_evidence import WaveletEvidence
+from ..layers.transformer.wtb import WTB
 from ..ops.checks import check_feature_map, check_not_empty, check_positive
 from ..ops.padding import crop, pad_to_multiple
 from ..serialization.checkpoints import load_weights
-from ..serialization.pretrained import HubMixin
-from .clusir_stage import NUM_LEVELS, ClusIRStage, StageFeatures
+from ..serialization.registry import NETWORKS
+from .clusir_encoder import ClusIREncoder, check_routings
+from .clusir_settings import ClusIRSettings
+from .clusir_stage import ClusIRStage, StageFeatures
+from .parts import Prompts
 
 __all__ = ["ClusIR", "clusir_base", "clusir_small", "clusir_tiny"]
 
 _WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
-class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",)):
+@NETWORKS.register
+class ClusIR(ClusIRSettings, nn.Module):
     r"""Restore images of any of the learned degradations, recognized from the image itself.
 
     .. math:: y = x + W * D(x)
@@ -33,13 +50,39 @@ class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",))
     project's choice, and so are the stages behind each other: with ``supervised_stages`` above 1, each stage but the
     last restores the image through :class:`SAM`, which a loss of its own supervises, and hands its features on.
 
+    Its parts can be exchanged by keyword. A part is given as a factory: a class, a function, or a ``functools.partial``
+    of one, which makes the module of each level. ``clusir_modules.layers.protocols`` says what each factory and each
+    module is called with; :data:`PARTS` has the names that files may use.
+
     Args:
-        dim: channels at full resolution.
+        dim: channels at full resolution; level ``l`` has ``dim * 2**l`` at ``1 / 2**l`` of it.
         in_channels: channels of the image, in and out.
+        num_blocks: blocks of the four encoder levels.
+        num_decoder_blocks: those of the three decoder levels, full resolution first.
+        num_refinement_blocks: those behind the decoder, at full resolution.
+        num_heads: heads of the channel attentions of the four levels; each keeps at least 2 channels.
+        num_experts: experts of a level.
+        num_clusters: prototypes of the four levels.
+        top_k: experts that an image runs in each level.
+        embed_dim: width of embeddings, prototypes and prompt tokens.
+        num_prompt_heads: heads of the prompt fusion.
+        wave: wavelet of the blocks, handed to them only where it is not "haar".
+        noise_std: routing noise in training, see :class:`PCGRM`; handed to the routers only where it is not 0.
+        halved_levels: levels, from the finest, whose experts and frequency module work at half of the level's
+            resolution.
+        standardize_evidence: center the evidence of each router by its running mean, see
+            :class:`~clusir_modules.layers.routing.moments.RunningStandardization`.
         supervised_stages: how many times the image is restored, each time by parameters of its own.
         gain: multiply the image too: :math:`y = x \odot (1 + W_g * D(x)) + W * D(x)`. What haze and darkness do to an
             image is undone by a factor and an offset that vary slowly, and the details come with the image.
-        settings: the other arguments of :class:`ClusIRStage`.
+        block: makes the blocks.
+        evidence: makes what a router sees of a map; ``torch.nn.Identity`` lets it see the map itself.
+        router: makes the routers. One that makes no prompt tokens needs ``prompts=None``.
+        experts: makes the experts of a level.
+        prompts: makes the prompts of the frequency modules. None: those run without.
+        frequency: makes the frequency modules of the decoder. None: there are none, and no prompts either.
+        norm_layer: makes the norms before the experts and in the blocks; handed to these only where it is not
+            :class:`~clusir_modules.layers.basic.norm.LayerNorm2d`.
 
     Shape:
         Input and output: ``(B, in_channels, H, W)`` in [0, 1], any ``H, W >= 1``. Inside, the image is extended to
@@ -49,7 +92,7 @@ class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",))
 
     Raises:
         ValueError: sizes that do not fit each other; in ``forward`` a wrong shape or routings that do not fit.
-        TypeError: an integer image.
+        TypeError: an integer image, a setting of a wrong type, or a finished module as a part.
 
     Note: activations run channels last. In eval an image's output does not depend on its batch mates.
 
@@ -63,29 +106,71 @@ class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",))
     References: ClusIR, arXiv:2512.10948; Zamir et al., "Multi-Stage Progressive Image Restoration", CVPR 2021.
     """
 
-    size_multiple = 16
+    num_levels: ClassVar[int] = ClusIREncoder.num_levels
+    size_multiple: ClassVar[int] = ClusIREncoder.size_multiple
 
     def __init__(
         self,
         dim: int = 48,
         *,
         in_channels: int = 3,
+        num_blocks: Sequence[int] = (2, 4, 8, 3),
+        num_decoder_blocks: Sequence[int] = (2, 4, 4),
+        num_refinement_blocks: int = 2,
+        num_heads: Sequence[int] = (1, 2, 4, 8),
+        num_experts: int = 8,
+        num_clusters: Sequence[int] = (16, 12, 8, 4),
+        top_k: int = 2,
+        embed_dim: int = 128,
+        num_prompt_heads: int = 4,
+        wave: str = "haar",
+        noise_std: float = 0.0,
+        halved_levels: int = 0,
+        standardize_evidence: bool = False,
         supervised_stages: int = 1,
         gain: bool = False,
-        **settings: Any,
+        block: BlockFactory = WTB,
+        evidence: EvidenceFactory = WaveletEvidence,
+        router: RouterFactory = PCGRM,
+        experts: ExpertsFactory = DEFAULT_EXPERTS,
+        prompts: Prompts | None = Prompts(),  # noqa: B008 - frozen
+        frequency: FrequencyFactory | None = DAFMM,
+        norm_layer: NormFactory = LayerNorm2d,
     ) -> None:
         super().__init__()
         check_positive("supervised_stages", supervised_stages)
         self.in_channels = in_channels
         self.stages = nn.ModuleList(
-            ClusIRStage(dim, in_channels=in_channels, follows=number > 0, **settings)
+            ClusIRStage(
+                dim,
+                in_channels=in_channels,
+                num_blocks=num_blocks,
+                num_decoder_blocks=num_decoder_blocks,
+                num_refinement_blocks=num_refinement_blocks,
+                num_heads=num_heads,
+                num_experts=num_experts,
+                num_clusters=num_clusters,
+                top_k=top_k,
+                embed_dim=embed_dim,
+                num_prompt_heads=num_prompt_heads,
+                wave=wave,
+                noise_std=noise_std,
+                halved_levels=halved_levels,
+                standardize_evidence=standardize_evidence,
+                follows=number > 0,
+                block=block,
+                evidence=evidence,
+                router=router,
+                experts=experts,
+                prompts=prompts,
+                frequency=frequency,
+                norm_layer=norm_layer,
+            )
             for number in range(supervised_stages)
         )
-        self.attentions = nn.ModuleList(SAM(dim, image_channels=in_channels) for _ in range(supervised_stages - 1))
+        self.attentions = nn.ModuleList(SAM(dim, in_channels=in_channels) for _ in range(supervised_stages - 1))
         self.gain = gain
-        self.tail = nn.Conv2d(dim, (2 if gain else 1) * in_channels, 3, padding=1)
-        start_small(self.tail)
-        self.record_settings("top_k", "num_prompt_heads", "wave", "halved_levels")
+        self.tail = SmallConv2d(dim, (2 if gain else 1) * in_channels, 3, padding=1)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the activations of each block in the backward pass instead of keeping them."""
@@ -142,15 +227,10 @@ class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",))
         check_feature_map(x, self.in_channels)
         check_not_empty(x)
         if routings is not None:
-            expected = NUM_LEVELS * len(self.stages)
-            if not isinstance(routings, Sequence):
-                raise TypeError(f"routings must be a sequence of {expected} Routings, got {type(routings).__name__}")
-            if len(routings) != expected:
-                raise ValueError(f"routings must hold {expected}, one for each encoder level, got {len(routings)}")
-            routings = tuple(expand_routing(routing, x.shape[0]) for routing in routings)
+            routings = check_routings(routings, self.num_levels * len(self.stages), x.shape[0])
         image = self._prepare(x)
         images, used, handed_on = self._run_earlier_stages(image, routings)
-        last = self.stages[-1](image, routings=None if routings is None else routings[-NUM_LEVELS:], **handed_on)
+        last = self.stages[-1](image, routings=None if routings is None else routings[-self.num_levels :], **handed_on)
         images.insert(0, self._correct(image, last.decoded[0]))
         images = [crop(y, x.shape[2], x.shape[3]) for y in images]
         output = images if len(self.stages) > 1 else images[0]
@@ -174,7 +254,7 @@ class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",))
         used: tuple[Routing, ...] = ()
         handed_on: dict[str, Any] = {}
         for number, attention in enumerate(self.attentions):
-            given = None if routings is None else routings[NUM_LEVELS * number : NUM_LEVELS * (number + 1)]
+            given = None if routings is None else routings[self.num_levels * number : self.num_levels * (number + 1)]
             features: StageFeatures = self.stages[number](image, routings=given, **handed_on)
             attended, restored = attention(features.decoded[0], image)
             handed_on = {"attended": attended, "earlier": features}
@@ -208,8 +288,13 @@ def clusir_tiny(*, pretrained: bool = False, **overrides: Any) -> ClusIR:
     return net
 
 
-def clusir_small(**overrides: Any) -> ClusIR:
-    """ClusIR of at most 10 M parameters; ``overrides`` go to :class:`ClusIR`."""
+def clusir_small(*, pretrained: bool = False, **overrides: Any) -> ClusIR:
+    """ClusIR of at most 10 M parameters; ``overrides`` are arguments of :class:`ClusIR`.
+
+    Raises:
+        ValueError: ``pretrained``, which :func:`clusir_tiny` alone has.
+    """
+    _refuse_pretrained(pretrained)
     settings: dict[str, Any] = {
         "dim": 32,
         "num_blocks": (1, 2, 4, 3),
@@ -219,6 +304,16 @@ def clusir_small(**overrides: Any) -> ClusIR:
     return ClusIR(**{**settings, **overrides})
 
 
-def clusir_base(**overrides: Any) -> ClusIR:
-    """ClusIR of at most 26 M parameters, the size of the field's networks; ``overrides`` go to :class:`ClusIR`."""
+def clusir_base(*, pretrained: bool = False, **overrides: Any) -> ClusIR:
+    """ClusIR of at most 26 M parameters, the size of the field's networks; ``overrides`` are arguments of it.
+
+    Raises:
+        ValueError: ``pretrained``, which :func:`clusir_tiny` alone has.
+    """
+    _refuse_pretrained(pretrained)
     return ClusIR(**overrides)
+
+
+def _refuse_pretrained(pretrained: bool) -> None:
+    if pretrained:
+        raise ValueError("pretrained weights come with clusir_tiny alone")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,16 +15,16 @@ from ..layers.multi_stage.original_resolution import ORSNet
 from ..layers.multi_stage.supervised_attention import SAM
 from ..ops.checks import check_feature_map, check_positive
 from ..ops.padding import pad_to_multiple
-from ..serialization.pretrained import HubMixin
+from ..serialization.registry import NETWORKS
+from .mprnet_settings import MPRNetSettings
 
-__all__ = ["MPRNet", "convert_mprnet_state_dict", "mprnet_deblurring", "mprnet_denoising", "mprnet_deraining"]
+__all__ = ["MPRNet", "mprnet_deblurring", "mprnet_denoising", "mprnet_deraining"]
 
 _SIZE_MULTIPLE = 8
-_WRAPPERS = ("state_dict", "params_ema", "params")
-_SLOPE_SUFFIX = ".body.1.weight"
 
 
-class MPRNet(HubMixin, nn.Module):
+@NETWORKS.register
+class MPRNet(MPRNetSettings, nn.Module):
     r"""Multi-stage progressive restoration: every stage restores the image, each on larger parts of it than the last.
 
     .. math:: X_s = I + R_s,\qquad s = 1, 2, 3
@@ -37,14 +36,14 @@ class MPRNet(HubMixin, nn.Module):
     convolutions run before upsampling, and on a CPU the features are laid out channels-last.
 
     Args:
-        dim: Width ``C`` of the first U-Net level.
-        image_channels: Channels ``N`` of input and outputs (paper: 3).
-        unet_step: Channels the U-Nets gain a level.
-        orsnet_step: Stage 3 is ``dim + orsnet_step`` wide.
-        num_cabs: Channel attention blocks in each of the three blocks of stage 3.
-        kernel_size: Odd kernel size.
-        reduction: Bottleneck ratio of the channel attention.
-        bias: Give the convolutions a bias (the published nets have none).
+        dim: width ``C`` of the first U-Net level.
+        in_channels: channels ``N`` of input and outputs (paper: 3).
+        unet_step: channels the U-Nets gain at each level.
+        orsnet_step: stage 3 is ``dim + orsnet_step`` wide.
+        num_cabs: channel attention blocks in each of the three blocks of stage 3.
+        kernel_size: odd kernel size.
+        reduction: bottleneck ratio of the channel attention.
+        bias: give the convolutions a bias (the published nets have none).
 
     Shape:
         - Input: image ``(B, N, H, W)``, values in [0, 1], any size from 1x1 up. Inside it is padded at the bottom and
@@ -53,8 +52,8 @@ class MPRNet(HubMixin, nn.Module):
         - Output: list ``[stage 3, stage 2, stage 1]`` of images ``(B, N, H, W)``, not clamped, in training and in eval.
 
     Raises:
-        TypeError: An integer option is no integer; the input is no floating-point tensor.
-        ValueError: An option is out of range; the input has another rank or channel count.
+        TypeError: an integer option is not an integer; the input is not a floating-point tensor.
+        ValueError: an option is out of range; the input has another rank or channel count.
 
     Note:
         One PReLU slope is shared by all blocks, as in the authors' net. Checkpoints list it once per block, and so does
@@ -63,7 +62,7 @@ class MPRNet(HubMixin, nn.Module):
         middle lines are borders to them, and the channel attention averages over a part, so tiles give other numbers.
         Training and eval do the same. 279 GFLOPs (2 per multiply-add) at 256x256 with the defaults.
 
-    Examples:
+    Example:
         >>> net = MPRNet(8, unet_step=4, orsnet_step=4, num_cabs=1)
         >>> [tuple(stage.shape) for stage in net(torch.rand(1, 3, 30, 17))]
         [(1, 3, 30, 17), (1, 3, 30, 17), (1, 3, 30, 17)]
@@ -78,7 +77,7 @@ class MPRNet(HubMixin, nn.Module):
         self,
         dim: int = 40,
         *,
-        image_channels: int = 3,
+        in_channels: int = 3,
         unet_step: int = 20,
         orsnet_step: int = 16,
         num_cabs: int = 8,
@@ -88,7 +87,7 @@ class MPRNet(HubMixin, nn.Module):
     ) -> None:
         super().__init__()
         self.dim = check_positive("dim", dim)
-        self.image_channels = check_positive("image_channels", image_channels)
+        self.in_channels = check_positive("in_channels", in_channels)
         check_positive("orsnet_step", orsnet_step)
         check_positive("kernel_size", kernel_size)
         act = nn.PReLU()
@@ -100,9 +99,9 @@ class MPRNet(HubMixin, nn.Module):
         decoder = partial(
             CABDecoder, dim, unet_step=unet_step, kernel_size=kernel_size, reduction=reduction, bias=bias, act=act
         )
-        self.shallow_feat1 = nn.Sequential(conv(image_channels, dim), block())
-        self.shallow_feat2 = nn.Sequential(conv(image_channels, dim), block())
-        self.shallow_feat3 = nn.Sequential(conv(image_channels, dim), block())
+        self.shallow_feat1 = nn.Sequential(conv(in_channels, dim), block())
+        self.shallow_feat2 = nn.Sequential(conv(in_channels, dim), block())
+        self.shallow_feat3 = nn.Sequential(conv(in_channels, dim), block())
         self.stage1_encoder = encoder()
         self.stage1_decoder = decoder()
         self.stage2_encoder = encoder(fuse=True)
@@ -117,11 +116,11 @@ class MPRNet(HubMixin, nn.Module):
             bias=bias,
             act=act,
         )
-        self.sam12 = SAM(dim, image_channels=image_channels, bias=bias)
-        self.sam23 = SAM(dim, image_channels=image_channels, bias=bias)
+        self.sam12 = SAM(dim, in_channels=in_channels, bias=bias)
+        self.sam23 = SAM(dim, in_channels=in_channels, bias=bias)
         self.concat12 = conv(2 * dim, dim)
         self.concat23 = conv(2 * dim, dim + orsnet_step)
-        self.tail = conv(dim + orsnet_step, image_channels)
+        self.tail = conv(dim + orsnet_step, in_channels)
         self.register_state_dict_post_hook(_copy_repeated_entries)  # type: ignore[no-untyped-call]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -132,7 +131,7 @@ class MPRNet(HubMixin, nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the restored images ``[stage 3, stage 2, stage 1]``."""
-        check_feature_map(x, self.image_channels)
+        check_feature_map(x, self.in_channels)
         height, width = x.shape[2:]
         image = pad_to_multiple(x, self.size_multiple)
         if image.device.type == "cpu":
@@ -171,39 +170,6 @@ def mprnet_denoising(**overrides: Any) -> MPRNet:
 def mprnet_deblurring(**overrides: Any) -> MPRNet:
     """MPRNet as published for deblurring: 20.13 M parameters; ``overrides`` go to :class:`MPRNet`."""
     return MPRNet(**{"dim": 96, "unet_step": 48, "orsnet_step": 32, **overrides})
-
-
-def convert_mprnet_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the weights in a released MPRNet checkpoint, ready for ``MPRNet.load_state_dict(..., strict=True)``.
-
-    Takes what ``torch.load`` returns: the bare weights, or wrapped under ``state_dict`` (the authors' files),
-    ``params_ema`` or ``params`` (BasicSR's), with or without the ``module.`` prefix of data-parallel training. The
-    tensors are those of the checkpoint, not copies; the checkpoint is left as it is.
-
-    Raises:
-        TypeError: ``checkpoint`` is no mapping.
-        ValueError: It holds no MPRNet weights, or its activation slopes differ, which one shared slope cannot hold.
-    """
-    weights = checkpoint
-    if isinstance(checkpoint, Mapping):
-        weights = next((checkpoint[key] for key in _WRAPPERS if key in checkpoint), checkpoint)
-    if not isinstance(weights, Mapping):
-        raise TypeError(f"checkpoint must be a mapping of names to tensors, got {type(weights).__name__}")
-    strange = [
-        str(name) for name, value in weights.items() if not isinstance(name, str) or not isinstance(value, Tensor)
-    ]
-    if strange:
-        raise ValueError(f"checkpoint must hold tensors by name only, got the entries {strange[:5]}")
-    converted = {name.removeprefix("module."): value for name, value in weights.items()}
-    if "shallow_feat1.1" + _SLOPE_SUFFIX not in converted:
-        raise ValueError(f"checkpoint must hold MPRNet weights, got the entries {sorted(converted)[:5]}")
-    slope = converted["shallow_feat1.1" + _SLOPE_SUFFIX]
-    for name, value in converted.items():
-        if name.endswith(_SLOPE_SUFFIX) and value.numel() == 1 and not torch.equal(value, slope):
-            raise ValueError(
-                f"checkpoint must have one activation slope, got {name} = {value.item()}, not {slope.item()}"
-            )
-    return converted
 
 
 def _crop(x: Tensor, height: int, width: int) -> Tensor:

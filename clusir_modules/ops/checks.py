@@ -23,7 +23,7 @@ def check_positive(name: str, value: int, least: int = 1) -> int:
     """Return ``value`` if it is an integer of at least ``least``.
 
     Raises:
-        TypeError: ``value`` is no integer.
+        TypeError: ``value`` is not an integer.
         ValueError: ``value`` is below.
     """
     if isinstance(value, bool) or not isinstance(value, int):
@@ -37,7 +37,7 @@ def check_number(name: str, value: float, least: float = -math.inf) -> float:
     """Return ``value`` if it is a finite number of at least ``least``.
 
     Raises:
-        TypeError: ``value`` is no number.
+        TypeError: ``value`` is not a number.
         ValueError: ``value`` is below, infinite or NaN.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -51,7 +51,7 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> str:
     """Return ``value`` if it is one of ``choices``.
 
     Raises:
-        TypeError: it is no string.
+        TypeError: it is not a string.
         ValueError: it is not.
     """
     if not isinstance(value, str):
@@ -96,7 +96,7 @@ def check_feature_map(x: Tensor, channels: int | None = None, name: str = "x") -
     """Refuse what is no floating-point ``(B, C, H, W)`` tensor with the wanted channels and at least one pixel.
 
     Raises:
-        TypeError: ``x`` is no tensor, or not floating point.
+        TypeError: ``x`` is not a tensor, or not floating point.
         ValueError: the rank, the channel count or an empty size is wrong.
     """
     if not isinstance(x, Tensor):

@@ -151,7 +151,7 @@ def check_wave(wave: str, mode: str = "zero") -> None:
     """Refuse a name that PyWavelets does not know as a discrete wavelet, or an unknown boundary mode.
 
     Raises:
-        TypeError: ``wave`` or ``mode`` is no string.
+        TypeError: ``wave`` or ``mode`` is not a string.
         ValueError: ``wave`` or ``mode`` is unknown.
     """
     check_choice("mode", mode, _MODES)
@@ -308,7 +308,7 @@ def idwt2d(ll: Tensor, details: Tensor, wave: str = "haar", mode: str = "zero") 
         periodization.
 
     Raises:
-        TypeError: ``ll`` is not floating point, ``details`` is no tensor, or the dtypes differ.
+        TypeError: ``ll`` is not floating point, ``details`` is not a tensor, or the dtypes differ.
         ValueError: the shapes do not belong together or are too small for the wavelet, ``wave`` or ``mode`` is unknown.
     """
     check_feature_map(ll, name="ll")

@@ -93,6 +93,8 @@ class _CastOnce:
 
 def _is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether calling it is the same as convolving with its weight, which autocast would cast."""
-    if type(module) is not nn.Conv2d or module._forward_hooks or module._forward_pre_hooks:
+    if not isinstance(module, nn.Conv2d) or type(module).forward is not nn.Conv2d.forward:
+        return False
+    if module._forward_hooks or module._forward_pre_hooks:
         return False
     return type(module.weight) is nn.Parameter and module.weight.dtype is not torch.float64

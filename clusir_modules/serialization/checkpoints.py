@@ -6,6 +6,7 @@ import os
 import pickle
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["WRAPPINGS", "fit_state_dict", "load_weights", "read_checkpoint", "read_state_dict", "unwrap_state_dict"]
+__all__ = [
+    "CHECKSUM",
+    "WRAPPINGS",
+    "checksum",
+    "fit_state_dict",
+    "load_weights",
+    "read_checkpoint",
+    "read_metadata",
+    "read_state_dict",
+    "unwrap_state_dict",
+]
 
-WRAPPINGS = ("params_ema", "params", "state_dict")
+WRAPPINGS = ("params_ema", "params", "state_dict_ema", "state_dict", "model_ema", "model")
 """Entries under which training programs keep the weights, the one to prefer first."""
+CHECKSUM = "crc32"
+"""Entry of the metadata of a safetensors file with the :func:`checksum` of its values."""
 
 _COPY_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
-_PREFIXES = (*_COPY_PREFIXES, "net.")
+_PREFIXES = (*_COPY_PREFIXES, "net.", "model.")
+_COUNTERS = ("n_averaged",)  # of torch.optim.swa_utils.AveragedModel, beside its weights
+_ZIP_MAGIC = b"PK\3\4"
+_SHARING = 2  # entries may share memory (tied weights), but a file must hold half of what it claims
+_SLACK = 2**20  # bytes
 _OBJECTS = ("GLOBAL", "Unsupported class", "reduce")  # words of torch's error about a pickle that makes objects
 _NAMES_SHOWN = 5
 
@@ -66,7 +83,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, holds Python objects other than tensors and plain data, or is no mapping.
+        ValueError: the file is damaged, holds Python objects other than tensors and plain data, or is not a mapping.
     """
     path = Path(path)
     if not path.is_file():
@@ -83,17 +100,74 @@ def unwrap_state_dict(content: Mapping[str, Any], source: str, *, key: str | Non
     Raises:
         ValueError: it holds no weights; ``source`` stands for it in the message.
     """
-    wrapped = [content[name] for name in (key, *WRAPPINGS) if name is not None and name in content]
-    weights: Mapping[str, Any] = next((entry for entry in wrapped if isinstance(entry, Mapping)), content)
+    weights = _find_weights(content, key)
     strange = [str(name) for name, value in weights.items() if not isinstance(name, str) or not _is_plain(value)]
     if strange or not weights:
         raise ValueError(f"{source} must hold a state dict, got {_shorten(strange) if strange else 'nothing'}")
+    _require_values(weights, source)
     for _ in weights:
-        prefix = next((p for p in _COPY_PREFIXES if all(name.startswith(p) for name in weights)), None)
+        names = [name for name in weights if name not in _COUNTERS]
+        prefix = next((p for p in _COPY_PREFIXES if names and all(name.startswith(p) for name in names)), None)
         if prefix is None:
             break
-        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+        weights = {name.removeprefix(prefix): weights[name] for name in names}
     return dict(weights)
+
+
+def _find_weights(content: Mapping[str, Any], key: str | None) -> Mapping[str, Any]:
+    """The entry with the weights: one of the known names, else the only one that is a state dict, else the whole."""
+    for name in (key, *WRAPPINGS):
+        entry = content.get(name) if name is not None else None
+        if isinstance(entry, Mapping) and entry:
+            return entry
+    inside = [entry for entry in content.values() if isinstance(entry, Mapping) and entry]
+    inside = [entry for entry in inside if all(isinstance(value, Tensor) for value in entry.values())]
+    return inside[0] if len(inside) == 1 else content
+
+
+def _require_values(weights: Mapping[str, Tensor], source: str) -> None:
+    """Refuse entries that claim more values than the file holds: a small file could fill the memory."""
+    claimed, held = 0, {}
+    for name, value in weights.items():
+        size, storage = value.numel() * value.element_size(), value.untyped_storage()
+        if size > storage.nbytes():
+            raise ValueError(
+                f"{source} is refused: {name} claims {value.numel()} values, the file holds "
+                f"{storage.nbytes() // value.element_size()}"
+            )
+        claimed += size
+        held[storage.data_ptr()] = storage.nbytes()
+    if claimed > _SHARING * sum(held.values()) + _SLACK:
+        raise ValueError(f"{source} is refused: its entries claim {claimed} bytes, it holds {sum(held.values())}")
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 of all values in the order of the names, as hexadecimal digits."""
+    value = 0
+    for name in sorted(tensors):
+        value = zlib.crc32(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data, value)
+    return f"{value:08x}"
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Metadata of a ``.safetensors`` file; other files have none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file '{path}'")
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"'{path}' is damaged or no safetensors file: {_first_line(error)}") from error
 
 
 def fit_state_dict(
@@ -114,7 +188,7 @@ def fit_state_dict(
         ValueError: something differs and ``strict`` holds, or nothing agrees.
     """
     entries = dict(loaded)
-    for prefix in _PREFIXES:
+    for prefix in _PREFIXES * len(_PREFIXES):  # in any order
         wrapped = {name: value for name, value in entries.items() if name.startswith(prefix)}
         if wrapped and not any(name.startswith(prefix) for name in own):
             entries = {name.removeprefix(prefix): value for name, value in wrapped.items()}
@@ -154,9 +228,13 @@ def _read_safetensors(path: Path) -> Any:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
-    except (SafetensorError, ValueError, KeyError, OverflowError) as error:
+        tensors = load_file(path)
+    except (SafetensorError, ValueError, KeyError, OverflowError, RuntimeError) as error:
         raise ValueError(f"'{path}' is damaged or no safetensors file: {_first_line(error)}") from error
+    expected = read_metadata(path).get(CHECKSUM)
+    if expected is not None and checksum(tensors) != expected:
+        raise ValueError(f"'{path}' is damaged: its checksum does not agree")
+    return tensors
 
 
 def _read_pickled(path: Path) -> Any:
@@ -178,14 +256,18 @@ def _read_pickled(path: Path) -> Any:
 def _refuse_altered_archive(path: Path) -> None:
     """Refuse compressed entries, of which a small file can fill the memory, and wrong checksums.
 
-    ``torch.save`` never compresses, and ``torch.load`` does not compare the checksums.
+    ``torch.save`` never compresses, and ``torch.load`` does not compare the checksums. What torch takes for an archive,
+    by its first bytes, and Python cannot read is refused too.
     """
+    with path.open("rb") as file:
+        if file.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:
+            return  # the older format of torch.save, or damaged, which loading will tell
     try:
         with zipfile.ZipFile(path) as archive:
             compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
             broken = None if compressed else archive.testzip()
-    except Exception:  # no zip archive: the older format of torch.save, or damaged, which loading will tell
-        return
+    except Exception as error:  # damaged or hostile bytes can raise anything
+        raise ValueError(f"'{path}' is damaged: {_first_line(error)}") from error
     if compressed:
         raise ValueError(f"'{path}' is refused: its entries are compressed ({_shorten(compressed)})")
     if broken is not None:

@@ -2,66 +2,57 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from ..networks.clusir import ClusIR
-from ..networks.clusir_stage import NUM_LEVELS
-from ..networks.mprnet import MPRNet
-from .pretrained import RECORD_NAME, HubMixin
+from .pretrained import Pretrained
+from .registry import NETWORKS
 
-__all__ = ["NETWORKS", "Configuration", "infer_configuration", "is_clusir", "is_mprnet"]
-
-NETWORKS: dict[str, type[nn.Module]] = {"ClusIR": ClusIR, "MPRNet": MPRNet}
+__all__ = ["Configuration", "count_modules", "infer_configuration", "network_entries", "recognize"]
 
 _SHAPELESS = ("num_heads", "reduction")  # several values may give the same shapes
-_STAGE = "stages.0."
-_CLUSIR_KEYS = (
-    f"{_STAGE}head.weight",
-    f"{_STAGE}encoder.0.moe.router.prototypes",
-    f"{_STAGE}encoder.3.moe.experts.expand_weight",
-    f"{_STAGE}prompt_fusions.0.attention.in_proj_weight",
-    f"{_STAGE}decoder.0.frequency.kernel_predictor.weight",
-    "tail.weight",
-)
-_MPRNET_KEYS = (
-    "shallow_feat1.0.weight",
-    "shallow_feat1.1.body.1.weight",
-    "stage1_encoder.encoder_level2.0.body.0.weight",
-    "stage3_orsnet.orb1.body.0.body.0.weight",
-    "sam12.conv2.weight",
-    "concat23.weight",
-    "tail.weight",
-)
+_LARGEST = 2**16
+"""No setting of a network is larger; a file that states one is damaged or hostile."""
+_DEEPEST = 2**10
+"""Neither has a network more modules of one kind behind each other."""
+_DEPTHS = ("num_blocks", "num_decoder_blocks", "num_refinement_blocks", "supervised_stages", "num_cabs")
 
 
 class Configuration(NamedTuple):
-    """A network by the name of its class and the arguments of its constructor."""
+    """A network by the name of its class and the arguments of its constructor, parts by their names."""
 
     architecture: str
     settings: dict[str, Any]
 
-    def build(self) -> nn.Module:
+    def build(self, device: torch.device | str = "cpu") -> nn.Module:
         """Make the network, with random weights.
 
         Raises:
             ValueError: there is no such network, or it refuses a setting.
         """
-        if self.architecture not in NETWORKS:
-            raise ValueError(f"architecture must be one of {', '.join(sorted(NETWORKS))}, got {self.architecture!r}")
+        network = self._network()
+        for name, value in self.settings.items():
+            _check_size(name, value, _DEEPEST if name in _DEPTHS else _LARGEST)
         try:
-            return NETWORKS[self.architecture](**self.settings)
-        except TypeError as error:
+            with torch.device(device):
+                return network.from_config(self.settings)
+        except (TypeError, RuntimeError) as error:
             raise ValueError(f"the configuration does not fit {self.architecture}: {error}") from error
 
     def complete(self) -> dict[str, Any]:
         """The settings, and the defaults of those that are left out."""
         network = NETWORKS.get(self.architecture)
-        defaults = network.defaults() if network is not None and issubclass(network, HubMixin) else {}
-        return {**defaults, **self.settings}
+        if not (isinstance(network, type) and issubclass(network, Pretrained)):
+            return self.settings
+        settings = {network.renamed.get(name, name): value for name, value in self.settings.items()}
+        return {**network.defaults(), **settings}
+
+    def names_parts(self) -> bool:
+        """Whether a part is not the default one."""
+        return bool(self._network().part_settings(self.settings))
 
     def require_agreement(self, inferred: Configuration, source: str) -> None:
         """Check a configuration that a file states against what its weights show.
@@ -69,95 +60,85 @@ class Configuration(NamedTuple):
         Raises:
             ValueError: they differ.
         """
-        if self.architecture != inferred.architecture:
+        if not issubclass(self._network(), inferred._network()):
             raise ValueError(
                 f"{source} states the architecture {self.architecture!r}, its weights are of {inferred.architecture!r}"
             )
+        stated = self.complete()
         for name, value in inferred.settings.items():
-            if name in self.settings and self.settings[name] != value and name not in _SHAPELESS:
-                raise ValueError(f"{source} states {name}={self.settings[name]!r}, its weights are of {name}={value!r}")
+            if name in self.settings and stated[name] != value and name not in _SHAPELESS:
+                raise ValueError(f"{source} states {name}={stated[name]!r}, its weights are of {name}={value!r}")
+
+    def _network(self) -> type[Pretrained]:
+        network: Any = NETWORKS.get(self.architecture)
+        if network is None:
+            known = ", ".join(sorted(NETWORKS))
+            raise ValueError(f"architecture must be one of {known}, got {self.architecture!r}")
+        return network
 
 
-def is_clusir(weights: Mapping[str, Any]) -> bool:
-    """Whether a state dict has the entries of :class:`ClusIR`."""
-    return all(key in weights for key in _CLUSIR_KEYS)
-
-
-def is_mprnet(weights: Mapping[str, Any]) -> bool:
-    """Whether a state dict has the entries of :class:`MPRNet`."""
-    return all(key in weights for key in _MPRNET_KEYS)
-
-
-def infer_configuration(weights: Mapping[str, Tensor], *, source: str = "the state dict") -> Configuration:
-    """Find out the network and its settings from the names and shapes of its weights.
-
-    Settings that no shape shows come from the record that :meth:`HubMixin.record_settings` leaves; where there is none
-    they have their defaults. ``noise_std``, which acts in training only, is not found out.
+def recognize(weights: Mapping[str, Any], *, source: str = "the state dict") -> str:
+    """Name of the network that a state dict is of.
 
     Raises:
-        ValueError: the weights are of none of :data:`NETWORKS`, or damaged; ``source`` stands for them in the message.
+        ValueError: it is of none of :data:`NETWORKS`; ``source`` stands for it in the message.
     """
-    kinds: dict[str, tuple[Callable[[Mapping[str, Any]], bool], Callable[[Mapping[str, Tensor]], dict[str, Any]]]] = {
-        "ClusIR": (is_clusir, _clusir_settings),
-        "MPRNet": (is_mprnet, _mprnet_settings),
-    }
-    for architecture, (is_this, find_settings) in kinds.items():
-        if is_this(weights):
-            try:
-                return Configuration(architecture, find_settings(weights))
-            except (KeyError, IndexError, ValueError) as error:
-                raise ValueError(f"{source} holds damaged weights of {architecture}: {error!r}") from error
+    for architecture, network in NETWORKS.items():
+        if isinstance(network, type) and issubclass(network, Pretrained) and network.recognizes(weights):
+            return architecture
     raise ValueError(
         f"{source} must hold weights of one of {', '.join(sorted(NETWORKS))}, got the entries {sorted(weights)[:5]}"
     )
 
 
-def _clusir_settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    levels = [f"{_STAGE}encoder.{level}." for level in range(NUM_LEVELS)]
-    dim, in_channels = weights[f"{_STAGE}head.weight"].shape[:2]
-    num_heads = [weights[f"{_STAGE}decoder.{level}.frequency.temperature"].shape[0] // 2 for level in range(3)]
-    deepest = weights.get(f"{levels[-1]}blocks.0.attention.temperature")
-    settings: dict[str, Any] = {
-        "dim": dim,
-        "in_channels": in_channels,
-        "supervised_stages": _count(weights, "stages."),
-        "num_blocks": [_count(weights, f"{level}blocks.") for level in levels],
-        "num_decoder_blocks": [_count(weights, f"{_STAGE}decoder.{level}.blocks.") for level in range(NUM_LEVELS - 1)],
-        "num_refinement_blocks": _count(weights, f"{_STAGE}refinement."),
-        "num_heads": [*num_heads, 1 if deepest is None else deepest.shape[0]],
-        "num_experts": weights[f"{levels[0]}moe.experts.expand_weight"].shape[0],
-        "num_clusters": [weights[f"{level}moe.router.prototypes"].shape[0] for level in levels],
-        "embed_dim": weights[f"{levels[0]}moe.router.prototypes"].shape[1],
-        "standardize_evidence": f"{levels[0]}standardization.mean" in weights,
-        "gain": weights["tail.weight"].shape[0] == 2 * in_channels,
-    }
-    return {**settings, **_recorded(weights)}
+def network_entries(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a network, where another module holds it, by their own names; else all of them.
+
+    A Lightning module calls it ``model.`` or ``net.``, a wrapper for averages ``module.``, beside a counter of its own.
+    Of several copies the averaged one is taken.
+    """
+    for network in NETWORKS.values():
+        landmark = getattr(network, "landmark", "")
+        holders = [name.removesuffix(landmark) for name in weights if landmark and name.endswith(landmark)]
+        holders = [holder for holder in holders if not holder or holder.endswith(".")]
+        if holders and "" not in holders:
+            holder = next((holder for holder in holders if "ema" in holder or "average" in holder), holders[0])
+            return {name.removeprefix(holder): value for name, value in weights.items() if name.startswith(holder)}
+    return dict(weights)
 
 
-def _mprnet_settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    dim, image_channels, kernel_size = weights["shallow_feat1.0.weight"].shape[:3]
-    squeezes = [value.shape[:2] for name, value in weights.items() if name.endswith(".CA.conv_du.0.weight")]
-    fitting = [r for r in range(1, dim + 1) if all(width // r == hidden for hidden, width in squeezes)]
-    return {
-        "dim": dim,
-        "image_channels": image_channels,
-        "unet_step": weights["stage1_encoder.encoder_level2.0.body.0.weight"].shape[0] - dim,
-        "orsnet_step": weights["concat23.weight"].shape[0] - dim,
-        "num_cabs": _count(weights, "stage3_orsnet.orb1.body.") - 1,
-        "kernel_size": kernel_size,
-        "reduction": 4 if 4 in fitting else fitting[0],
-        "bias": "shallow_feat1.0.bias" in weights,
-    }
+def infer_configuration(weights: Mapping[str, Tensor], *, source: str = "the state dict") -> Configuration:
+    """Find out the network and its settings from the names and shapes of its weights.
+
+    Settings that no shape shows come from the record in the state dict, see :class:`Pretrained`; where there is none
+    they have their defaults.
+
+    Raises:
+        ValueError: the weights are of none of :data:`NETWORKS`, or damaged; ``source`` stands for them in the message.
+    """
+    architecture = recognize(weights, source=source)
+    network: Any = NETWORKS[architecture]
+    try:
+        settings = network.settings_of(weights)
+        for name, value in settings.items():
+            _check_size(name, value, _LARGEST)
+    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{source} holds damaged weights of {architecture}: {error!r}") from error
+    return Configuration(architecture, settings)
 
 
-def _count(weights: Mapping[str, Tensor], prefix: str) -> int:
+def count_modules(weights: Mapping[str, Any], prefix: str) -> int:
     """Length of a sequence of modules whose entries start with ``prefix``."""
     return len({name[len(prefix) :].partition(".")[0] for name in weights if name.startswith(prefix)})
 
 
-def _recorded(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    record = weights.get(RECORD_NAME)
-    if record is None:
-        return {}
-    settings: dict[str, Any] = json.loads(bytes(record.flatten().tolist()))
-    return settings
+def _check_size(name: str, value: Any, most: int) -> None:
+    """Refuse a number that no network has, and that would fill the memory."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            _check_size(f"{name}.{key}", entry, most)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            _check_size(name, entry, most)
+    elif isinstance(value, (int, float)) and abs(value) > most:
+        raise ValueError(f"{name} must be at most {most}, got {value}")

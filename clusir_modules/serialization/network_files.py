@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import nn
 
-from ..networks.mprnet import convert_mprnet_state_dict
 from .atomic import written_whole
-from .checkpoints import load_weights, read_state_dict
-from .configuration import Configuration, infer_configuration
-from .pretrained import CONFIG_NAME, WEIGHTS_NAME
+from .checkpoints import fit_state_dict, load_weights, read_metadata, read_state_dict
+from .configuration import Configuration, infer_configuration, network_entries, recognize
+from .pretrained import CONFIG_NAME, WEIGHTS_NAME, Pretrained
+from .registry import NETWORKS
 
 __all__ = ["load_network", "network_metadata", "read_configuration", "save_network"]
 
@@ -35,9 +35,13 @@ def save_network(net: nn.Module, path: str | os.PathLike[str]) -> None:
 
     Raises:
         OSError: the file cannot be written; an older one of the same name is left as it was.
+        ValueError: the network could not be loaded again, see :meth:`Pretrained.require_reproducible`; nothing is
+            written.
     """
     from safetensors.torch import save_file
 
+    if isinstance(net, Pretrained):
+        net.require_reproducible()
     tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     with written_whole(path) as file:
         save_file(tensors, file, metadata=network_metadata(net))
@@ -47,7 +51,7 @@ def read_configuration(path: str | os.PathLike[str]) -> Configuration | None:
     """Configuration that a file or a folder states; none is stated by a ``.pth`` file and by other programs' files.
 
     Args:
-        path: a ``.safetensors`` file, or a folder of :meth:`HubMixin.save_pretrained`.
+        path: a ``.safetensors`` file, or a folder of :meth:`Pretrained.save_pretrained`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -56,17 +60,7 @@ def read_configuration(path: str | os.PathLike[str]) -> Configuration | None:
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file '{path}'")
-    if path.suffix != ".safetensors":
-        return None
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"'{path}' is damaged or no safetensors file: {error}") from error
+    metadata = read_metadata(path)
     if "architecture" not in metadata or "config" not in metadata:
         return None
     return Configuration(metadata["architecture"], _parse(metadata["config"], path))
@@ -75,27 +69,44 @@ def read_configuration(path: str | os.PathLike[str]) -> Configuration | None:
 def load_network(path: str | os.PathLike[str]) -> nn.Module:
     """Make the network that a checkpoint belongs to and load it, in eval mode, on the CPU.
 
-    The configuration is the one that the file states, else it is inferred from the weights.
+    The configuration is the one that the file states, else it is inferred from the weights. Names and shapes of the
+    weights are compared with it before memory is taken for the network.
 
     Args:
-        path: a ``.safetensors`` or ``.pth`` file, BasicSR's included, or a folder of :meth:`HubMixin.save_pretrained`.
+        path: a ``.safetensors`` or ``.pth`` file, BasicSR's included, or a folder of
+            :meth:`Pretrained.save_pretrained`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, its weights are of no known network, or they do not fit what it states.
+        ValueError: the file is damaged, its weights are of no known network or do not fit what it states, or it names a
+            part that is not registered.
     """
     path = Path(path)
     file = path / WEIGHTS_NAME if path.is_dir() else path
-    weights = read_state_dict(file)
-    inferred = infer_configuration(weights, source=f"'{file}'")
-    stated = read_configuration(path) or read_configuration(file)
-    if stated is not None:
-        stated.require_agreement(inferred, source=f"'{path}'")
-    if inferred.architecture == "MPRNet":
-        weights = convert_mprnet_state_dict(weights)
-    net = (stated or inferred).build()
-    load_weights(net, weights)
+    weights = network_entries(read_state_dict(file))
+    configuration = _find_configuration(path, file, weights)
+    network: Any = NETWORKS[configuration.architecture]
+    try:
+        weights = network.convert(weights)
+        fit_state_dict(weights, configuration.build("meta").state_dict())
+        net = configuration.build()
+        load_weights(net, weights)
+    except ValueError as error:
+        raise ValueError(f"'{path}' cannot be loaded: {error}") from error
     return net.eval()
+
+
+def _find_configuration(path: Path, file: Path, weights: dict[str, Any]) -> Configuration:
+    """What a file states, if its weights agree, else what they show."""
+    stated = read_configuration(path) or read_configuration(file)
+    if stated is None:
+        return infer_configuration(weights, source=f"'{file}'")
+    if stated.names_parts():  # the shapes of other parts tell other things
+        shown = Configuration(recognize(weights, source=f"'{file}'"), {})
+    else:
+        shown = infer_configuration(weights, source=f"'{file}'")
+    stated.require_agreement(shown, source=f"'{path}'")
+    return stated
 
 
 def _read_folder(folder: Path) -> Configuration | None:
@@ -115,7 +126,7 @@ def _read_folder(folder: Path) -> Configuration | None:
 def _parse(text: str, source: Path) -> dict[str, Any]:
     try:
         settings = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"the configuration in '{source}' is no JSON: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"the configuration in '{source}' must be an object, got {settings!r}")

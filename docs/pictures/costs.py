@@ -35,11 +35,11 @@ def _pyramid() -> list[Tensor]:
 TABLES: dict[str, list[_Row]] = {
     "pcgrm": [
         _on_map("PCGRM(48)", lambda: cm.PCGRM(48), 48),
-        _on_map("PCGRM(48, 16, 8)", lambda: cm.PCGRM(48, 16, 8), 48),
-        _on_map("PCGRM(384, 4, 8)", lambda: cm.PCGRM(384, 4, 8), 384),
+        _on_map("PCGRM(48, num_clusters=16, num_experts=8)", lambda: cm.PCGRM(48, num_clusters=16, num_experts=8), 48),
+        _on_map("PCGRM(384, num_clusters=4, num_experts=8)", lambda: cm.PCGRM(384, num_clusters=4, num_experts=8), 384),
     ],
     "cluster_moe": [
-        _on_map(f"ClusterMoE(48, {e}, top_k={k})", lambda e=e, k=k: cm.ClusterMoE(48, e, top_k=k), 48)
+        _on_map(f"ClusterMoE(48, {e}, top_k={k})", lambda e=e, k=k: cm.ClusterMoE(48, num_experts=e, top_k=k), 48)
         for e, k in ((4, 1), (4, 2), (4, 4), (8, 2), (16, 2))
     ],
     "prompts": [

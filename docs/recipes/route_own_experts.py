@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 import clusir_modules as cm
 from clusir_modules.data import GaussianNoise, LowLight
-from clusir_modules.layers.experts.dispatch import dispatch
 
 
 def tone_curve() -> nn.Module:
@@ -27,13 +26,13 @@ class Restorer(nn.Module):
 
     def __init__(self, experts: list[nn.Module], dim: int = 16) -> None:
         super().__init__()
-        self.experts = nn.ModuleList(experts)
+        self.experts = cm.DispatchedExperts(experts)
         self.features = nn.Sequential(nn.Conv2d(3, dim, 3), nn.ReLU(), nn.Conv2d(dim, dim, 3), nn.ReLU())
         self.router = cm.PCGRM(dim, num_clusters=4, num_experts=len(experts), top_k=2, embed_dim=32)
 
     def forward(self, x: Tensor) -> tuple[Tensor, cm.Routing]:
         routing = self.router(self.features(x))
-        return dispatch(self.experts, x, routing.topk_weights, routing.topk_indices), routing
+        return self.experts(x, routing.topk_weights, routing.topk_indices), routing
 
 
 torch.manual_seed(0)

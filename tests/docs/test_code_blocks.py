@@ -10,7 +10,8 @@ from types import ModuleType
 import pytest
 from documents import blocks, recipes
 
-from clusir_modules.data.degradations import registry
+import clusir_modules as cm
+from clusir_modules.data.degradations.registry import DEGRADATIONS
 
 PYTHON = [pytest.param(block.text, id=block.name) for block in blocks("python")]
 RECIPES = [pytest.param(path, id=path.name) for path in recipes()]
@@ -19,7 +20,8 @@ RECIPES = [pytest.param(path, id=path.name) for path in recipes()]
 @pytest.mark.parametrize("text", PYTHON)
 def test_a_python_block_of_the_documents_runs(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "_TYPES", dict(registry._TYPES))  # a block may register one of its own
+    for registry in (DEGRADATIONS, cm.NETWORKS, *cm.PARTS.values()):  # a block may register one of its own
+        monkeypatch.setattr(registry, "_objects", dict(registry._objects))
     module = ModuleType("document")  # dataclasses look theirs up
     monkeypatch.setitem(sys.modules, "document", module)
     exec(compile(text, "<document>", "exec", dont_inherit=True), module.__dict__)

@@ -15,8 +15,8 @@ from clusir_modules import data, metrics
 FILES = (test_fuzz_data, test_fuzz_extreme_routing, test_fuzz_files, test_fuzz_functions, test_fuzz_modules)
 SIZES = {"clusir_tiny", "clusir_small", "clusir_base", "mprnet_deraining", "mprnet_denoising", "mprnet_deblurring"}
 """ClusIR and MPRNet with other settings, too large to run hundreds of times."""
-INSIDE = {"ClusIRStage"}
-"""Runs as part of ClusIR."""
+INSIDE = {"ClusIREncoder", "ClusIRStage"}
+"""Run as part of ClusIR."""
 
 
 def test_nothing_public_is_left_out() -> None:

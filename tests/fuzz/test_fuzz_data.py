@@ -32,7 +32,8 @@ DEGRADATIONS = {
     "RainStreaks": data.RainStreaks(directions=(1, 3)),
     "Snow": data.Snow(),
 }
-COVERED.update({*DEGRADATIONS, "Degradation", "HazeMaps", "LogUniform", "TASK_DEGRADATIONS", "degradation_types"})
+COVERED.update({*DEGRADATIONS, "DEGRADATIONS", "Degradation", "HazeMaps", "LogUniform", "TASK_DEGRADATIONS"})
+COVERED.add("degradation_types")
 SEEDS = st.integers(0, 2**63 - 1)
 
 

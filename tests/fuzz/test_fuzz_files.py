@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from clusir_modules.data import read_image
-from clusir_modules.networks.mprnet import convert_mprnet_state_dict
+from clusir_modules.networks.mprnet_settings import convert_mprnet_state_dict
 from clusir_modules.serialization.checkpoints import load_weights, read_state_dict
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -15,14 +16,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import clusir_modules as cm
-from clusir_modules.layers.experts.cluster_moe import expand_routing
 from clusir_modules.layers.experts.dispatch import dispatch
 from clusir_modules.layers.frequency.spectral_gate import frequency_bands
 from clusir_modules.layers.multi_stage.cab_encoder_decoder import upsample2x
+from clusir_modules.layers.routing.routing import expand_routing
 from clusir_modules.losses.charbonnier import charbonnier
 from clusir_modules.losses.edge import laplacian_residual
 from clusir_modules.losses.ms_ssim import ms_ssim
 from clusir_modules.ops.padding import pad_to_multiple
+from clusir_modules.serialization.configuration import Configuration
 
 WAVES = st.sampled_from(
     ["haar", "db1", "db2", "db5", "db8", "sym4", "sym7", "coif1", "bior1.3", "bior2.2", "bior4.4", "rbio3.1", "rbio2.4"]
@@ -142,7 +144,7 @@ class TestHelpers:
 
     @fuzz("Routing", given=st.integers(1, 4), batch=st.integers(1, 4))
     def test_routing_of_one_image_serves_all_its_tiles_and_no_other_number_fits(self, given: int, batch: int) -> None:
-        routing = cm.PCGRM(2, 3, 4, 2, 5)(torch.randn(given, 2, 3, 3))
+        routing = cm.PCGRM(2, num_clusters=3, num_experts=4, top_k=2, embed_dim=5)(torch.randn(given, 2, 3, 3))
         if given not in (1, batch):
             with pytest.raises(ValueError, match=f"routing must belong to 1 or to {batch} images, got {given}"):
                 expand_routing(routing, batch)
@@ -296,7 +298,7 @@ def test_routing_losses_stay_in_their_bounds_with_finite_gradients(
 def test_the_prototype_loss_stays_in_its_bounds_with_finite_gradients(
     clusters: int, dim: int, kind: str, dtype: torch.dtype
 ) -> None:
-    router = cm.PCGRM(2, clusters, 2, 1, dim)
+    router = cm.PCGRM(2, num_clusters=clusters, num_experts=2, top_k=1, embed_dim=dim)
     with torch.no_grad():
         if kind == "zero":
             router.prototypes.zero_()
@@ -309,3 +311,84 @@ def test_the_prototype_loss_stays_in_its_bounds_with_finite_gradients(
     assert -1e-6 <= float(value) <= 1 + 1e-4
     if kind not in ("zero", "tiny") or dtype != torch.float16:  # the direction of a short vector is too steep for it
         graded(value, router.prototypes)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 70000)
+    | st.floats()
+    | st.sampled_from(["PGB", "WTB", "haar", "nonsense"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["type", "wave", "size", "fusion", "dim", "x"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+SETTINGS = sorted(inspect.signature(cm.ClusIR).parameters)
+
+
+class TestParts:
+    @fuzz("choose_experts", batch=st.integers(0, 5), experts=st.integers(1, 7), seed=st.integers(0, 2**31))
+    def test_the_most_probable_experts_are_kept_with_their_shares(self, batch: int, experts: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        probs = torch.rand(batch, experts, generator=generator, dtype=torch.float64).softmax(dim=1)
+        for top_k in range(1, experts + 1):
+            routing = cm.choose_experts(probs, top_k)
+            best = probs.sort(dim=1, descending=True).values[:, :top_k]
+            assert_near(
+                routing.topk_weights.sort(dim=1, descending=True).values, best / best.sum(1, keepdim=True), 1e-12
+            )
+            assert torch.equal(probs.gather(1, routing.topk_indices).sort(dim=1, descending=True).values, best)
+            assert routing.cluster_probs.shape == (batch, 1)
+            assert routing.prompt.shape == (batch, 1, 0)
+        with pytest.raises(ValueError, match=r"top_k must be in \[1, num_experts="):
+            cm.choose_experts(probs, experts + 1)
+
+    @fuzz("LayerNorm2d", "SmallConv2d", recipe=recipes(dtypes=(torch.float64,)))
+    def test_norm_and_small_convolution_are_their_formulas(self, recipe: Recipe) -> None:
+        x = recipe.map(3)
+        norm = cm.LayerNorm2d(3).double().requires_grad_(False)
+        conv = cm.SmallConv2d(3, 2, 1).double().requires_grad_(False)
+        norm.weight.add_(torch.rand(3))
+        norm.bias.add_(torch.rand(3))
+        centered = x - x.mean(dim=1, keepdim=True)
+        scaled = centered / (centered.square().mean(dim=1, keepdim=True) + 1e-6).sqrt()
+        expected = scaled * norm.weight[:, None, None] + norm.bias[:, None, None]
+        assert_near(norm(x), expected, 1e-6, scale=1.0)
+        mixed = torch.einsum("oi,bihw->bohw", conv.weight[:, :, 0, 0], x) + conv.bias[:, None, None]
+        assert_near(conv(x), mixed, 1e-9, scale=1.0)
+        assert float(conv.weight.abs().max()) <= 0.1 * 3**-0.5
+
+    @fuzz("DispatchedExperts", batch=st.integers(1, 5), experts=st.integers(1, 4), seed=st.integers(0, 2**31))
+    def test_dispatched_experts_are_a_loop_over_images(self, batch: int, experts: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        modules = cm.DispatchedExperts(nn.Conv2d(2, 3, 1) for _ in range(experts)).double()
+        x = torch.randn(batch, 2, 3, 2, generator=generator, dtype=torch.float64)
+        weights = torch.rand(batch, 1, generator=generator, dtype=torch.float64)
+        indices = torch.randint(experts, (batch, 1), generator=generator)
+        expected = [weights[b] * modules[int(indices[b])](x[b : b + 1])[0] for b in range(batch)]
+        assert_near(modules(x, weights, indices), torch.stack(expected), 1e-12, scale=1.0)
+
+    @fuzz("Registry", "PARTS", "NETWORKS", kind=st.sampled_from(sorted(cm.PARTS)), said=JSON)
+    def test_what_a_file_says_of_a_part_is_made_or_refused(self, kind: str, said: object) -> None:
+        registry = cm.PARTS[kind]
+        try:
+            made = registry.make(said)
+        except (TypeError, ValueError) as error:
+            refusal = str(error)
+        else:
+            refusal = kind
+            assert made is None if said is None else callable(made)
+            again = registry.make(registry.say(made))
+            assert registry.say(again) == registry.say(made)
+        assert kind in refusal or "has no argument" in refusal
+
+    @fuzz("Prompts", "ClusIR", share=0.2, settings=st.dictionaries(st.sampled_from([*SETTINGS, "x"]), JSON, max_size=3))
+    def test_any_configuration_is_made_on_the_meta_device_or_refused(self, settings: dict[str, Any]) -> None:
+        small = {"dim": 4, "num_blocks": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "num_decoder_blocks": [0, 0, 0]}
+        try:
+            net = Configuration("ClusIR", {**small, **settings}).build("meta")
+        except (TypeError, ValueError):
+            return
+        assert Configuration("ClusIR", net.config).build("meta").config == net.config

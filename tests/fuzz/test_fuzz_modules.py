@@ -143,8 +143,8 @@ SPECS = {
     "CALayer": Spec(CALayer, options(dim=two_up, reduction=st.integers(1, 2), bias=st.booleans())),
     "SAM": Spec(
         cm.SAM,
-        options(dim=few, image_channels=few, kernel_size=odd, bias=st.booleans()),
-        lambda r, o: (r.map(o["dim"]), r.map(o["image_channels"], salt=1)),
+        options(dim=few, in_channels=few, kernel_size=odd, bias=st.booleans()),
+        lambda r, o: (r.map(o["dim"]), r.map(o["in_channels"], salt=1)),
     ),
     "CSFF": Spec(
         cm.CSFF,
@@ -177,8 +177,8 @@ SPECS = {
     "UpProject": Spec(UpProject, options(dim=few, step=few), lambda r, o: (r.map(o["dim"] + o["step"]),)),
     "MPRNet": Spec(
         cm.MPRNet,
-        options(dim=st.sampled_from([2, 4]), image_channels=few, orsnet_step=few, bias=st.booleans(), **SMALL),
-        lambda r, o: (r.map(o["image_channels"]),),
+        options(dim=st.sampled_from([2, 4]), in_channels=few, orsnet_step=few, bias=st.booleans(), **SMALL),
+        lambda r, o: (r.map(o["in_channels"]),),
         most=20,
         share=0.25,
     ),

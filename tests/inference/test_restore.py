@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -131,7 +132,7 @@ class TestKinds:
         np.testing.assert_allclose(result, np.full((5, 6), 0.45), rtol=1e-6)
 
     def test_gray_goes_as_it_is_through_a_network_for_one_channel(self) -> None:
-        net = cm.MPRNet(image_channels=1, dim=4, unet_step=2, orsnet_step=2, num_cabs=1)
+        net = cm.MPRNet(in_channels=1, dim=4, unet_step=2, orsnet_step=2, num_cabs=1)
         image = torch.rand(1, 16, 24)
         with torch.no_grad():
             torch.testing.assert_close(cm.restore(net, image), net(image[None])[0][0])
@@ -314,6 +315,33 @@ class TestSeams:
 
 
 class TestRouting:
+    @pytest.mark.parametrize(("size", "counts"), [((2048, 1536), (4, 4)), ((500, 1000), (2, 4)), ((300, 9000), (2, 8))])
+    def test_large_pictures_are_routed_by_sixteen_parts_spread_evenly(
+        self, size: tuple[int, int], counts: tuple[int, int]
+    ) -> None:
+        class Watched(nn.Module):
+            """A network that only looks at what it would route by."""
+
+            in_channels, size_multiple = 2, 16
+
+            def route_parts(self, parts: list[Tensor]) -> tuple[()]:
+                self.parts = parts
+                return ()
+
+            def forward(self, x: Tensor, routings: object = None) -> Tensor:
+                return x
+
+        net = Watched()
+        rows, columns = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in size), indexing="ij")
+        cm.restore(net, torch.stack((rows, columns)), tile=512, progress=False)
+        assert len(net.parts) == math.prod(counts) <= 16
+        assert len({part.shape for part in net.parts}) == 1
+        for axis, (side, count) in enumerate(zip(size, counts)):
+            assert net.parts[0].shape[2 + axis] == min(256, math.ceil(side / count / 16) * 16)
+            centers = sorted({round(float(part[0, axis].mean()), 1) for part in net.parts})
+            expected = [(number + 0.5) * side / count - 0.5 for number in range(count)]
+            assert centers == pytest.approx(expected, abs=8.5)  # sides are cut to multiples of 16
+
     def test_the_parts_of_a_picture_that_is_one_part_route_it_exactly(self, lively: cm.ClusIR) -> None:
         image = torch.rand(2, 3, 40, 56)
         with torch.no_grad():

@@ -177,3 +177,14 @@ def test_one_negative_scale_does_not_silence_the_others() -> None:
     pred.grad = None
     ms_ssim(pred, target).backward()
     assert pred.grad.any()
+
+
+@pytest.mark.parametrize("scales", [1, 2])
+def test_a_negative_similarity_counts_as_the_floor(scales: int) -> None:
+    """Each scale of an image and its negative is unlike: what is left of it is 1e-4, to the weight of the scale."""
+    side = 20 * scales - 4
+    target = torch.zeros(1, 1, side, side, dtype=torch.float64)
+    target[..., : side // 2, :] = 1 if scales == 2 else 0
+    target = (target + torch.rand(target.shape, dtype=torch.float64)) / 2
+    value = float(ms_ssim(1 - target, target))
+    assert value == pytest.approx(1e-4, rel=1e-9)

@@ -44,7 +44,7 @@ class TestLoadBalance:
         assert torch.equal(information, cluster_information_loss(routings))
 
     def test_descending_it_balances_the_experts(self) -> None:
-        router, x = PCGRM(6, 4, 4, 2, 8), torch.randn(16, 6, 3, 3)
+        router, x = PCGRM(6, num_clusters=4, num_experts=4, top_k=2, embed_dim=8), torch.randn(16, 6, 3, 3)
         optimizer = torch.optim.Adam(router.parameters(), 0.05)
         start = float(load_balance_loss(router(x)).detach())
         for _ in range(30):
@@ -81,7 +81,7 @@ class TestClusterInformation:
         assert torch.isfinite(probs.grad).all()
 
     def test_descending_it_separates_images(self) -> None:
-        router, x = PCGRM(6, 4, 4, 2, 8), torch.randn(16, 6, 3, 3)
+        router, x = PCGRM(6, num_clusters=4, num_experts=4, top_k=2, embed_dim=8), torch.randn(16, 6, 3, 3)
         optimizer = torch.optim.Adam(router.parameters(), 0.02)
         start = float(cluster_information_loss(router(x)).detach())
         for _ in range(30):
@@ -93,7 +93,7 @@ class TestClusterInformation:
 
 class TestOrthogonality:
     def test_is_the_mean_squared_cosine_of_different_prototypes(self) -> None:
-        router = PCGRM(6, 5, 4, 2, 3).double()
+        router = PCGRM(6, num_clusters=5, num_experts=4, top_k=2, embed_dim=3).double()
         nn.init.normal_(router.prototypes)
         rows = router.prototypes.tolist()
         total = 0.0
@@ -106,14 +106,14 @@ class TestOrthogonality:
         torch.testing.assert_close(orthogonality_loss(router), expected, atol=1e-12, rtol=0)
 
     def test_reaches_its_bounds(self) -> None:
-        router = PCGRM(6, 3, 4, 2, 4)
+        router = PCGRM(6, num_clusters=3, num_experts=4, top_k=2, embed_dim=4)
         assert float(orthogonality_loss(router).detach()) < 1e-10
         nn.init.ones_(router.prototypes)
         torch.testing.assert_close(orthogonality_loss(router), torch.tensor(1.0))
-        assert float(orthogonality_loss(PCGRM(6, 1, 4, 2, 4)).detach()) == 0
+        assert float(orthogonality_loss(PCGRM(6, num_clusters=1, num_experts=4, top_k=2, embed_dim=4)).detach()) == 0
 
     def test_averages_over_all_routers_of_a_network(self) -> None:
-        routers = [PCGRM(6, count, 4, 2, 3).double() for count in (4, 5)]
+        routers = [PCGRM(6, num_clusters=count, num_experts=4, top_k=2, embed_dim=3).double() for count in (4, 5)]
         for router in routers:
             nn.init.normal_(router.prototypes)
         net = nn.Sequential(nn.Linear(2, 2), nn.ModuleDict({"a": routers[0], "b": routers[1]}))
@@ -121,7 +121,7 @@ class TestOrthogonality:
         torch.testing.assert_close(orthogonality_loss(net), expected)
 
     def test_a_module_without_router_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="net must hold a PCGRM, got Conv2d without one"):
+        with pytest.raises(ValueError, match="net must hold a router with prototypes, got Conv2d without one"):
             orthogonality_loss(nn.Conv2d(3, 3, 1))
         with pytest.raises(TypeError, match=r"net must be a torch\.nn\.Module, got tuple"):
             orthogonality_loss(())
@@ -145,7 +145,7 @@ class TestSequences:
             loss(torch.rand(2, 3))
 
     def test_trains_the_router(self, loss: type) -> None:
-        router = PCGRM(6, 4, 4, 2, 8)
+        router = PCGRM(6, num_clusters=4, num_experts=4, top_k=2, embed_dim=8)
         loss(router(torch.randn(4, 6, 3, 3))).backward()
         assert router.embed.weight.grad.any()
         assert router.prototypes.grad.any()

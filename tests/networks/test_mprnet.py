@@ -16,7 +16,7 @@ from spandrel_extra_arches.architectures.MPRNet import MPRNet as Reference
 from torch import nn
 from torch.export import Dim
 
-from clusir_modules.networks.mprnet import (
+from clusir_modules import (
     MPRNet,
     convert_mprnet_state_dict,
     mprnet_deblurring,
@@ -88,7 +88,7 @@ class TestPublishedConfigurations:
         ]
 
     def test_overrides_reach_the_network(self) -> None:
-        assert mprnet_denoising(**SMALL, image_channels=1)(torch.rand(1, 1, 8, 8))[0].shape == (1, 1, 8, 8)
+        assert mprnet_denoising(**SMALL, in_channels=1)(torch.rand(1, 1, 8, 8))[0].shape == (1, 1, 8, 8)
         with pytest.raises(TypeError, match="n_feat"):
             mprnet_deblurring(n_feat=8)
 
@@ -178,7 +178,7 @@ class TestForward:
         with pytest.raises(ValueError, match="at least one pixel"):
             net(torch.rand(1, 3, 0, 16))
 
-    @pytest.mark.parametrize("option", ["dim", "image_channels", "unet_step", "orsnet_step", "num_cabs", "reduction"])
+    @pytest.mark.parametrize("option", ["dim", "in_channels", "unet_step", "orsnet_step", "num_cabs", "reduction"])
     def test_an_option_of_zero_is_named(self, option: str) -> None:
         with pytest.raises(ValueError, match=f"{option} must be >= 1, got 0"):
             MPRNet(**{**SMALL, option: 0})

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import clusir_modules as cm
-from clusir_modules.serialization.pretrained import RECORD_NAME, HubMixin
+from clusir_modules.serialization.pretrained import RECORD_NAME, Pretrained
 
 
 class TestConfig:
@@ -30,7 +30,7 @@ class TestConfig:
         assert config["num_clusters"] == [16, 12, 8, 4]
         assert config["supervised_stages"] == 1
         assert cm.MPRNet(8, unet_step=4, orsnet_step=4, num_cabs=1).config == {
-            "dim": 8, "image_channels": 3, "unet_step": 4, "orsnet_step": 4, "num_cabs": 1, "kernel_size": 3,
+            "dim": 8, "in_channels": 3, "unet_step": 4, "orsnet_step": 4, "num_cabs": 1, "kernel_size": 3,
             "reduction": 4, "bias": False,
         }  # fmt: skip
 
@@ -138,7 +138,7 @@ class TestPretrained:
             ('{"dim": 8}', "must name an architecture"),
             ('{"architecture": "MPRNet"}', "states the architecture 'MPRNet', its weights are of 'ClusIR'"),
             ('{"architecture": "ClusIR", "dim": 10000000}', "states dim=10000000, its weights are of dim=8"),
-            ('{"architecture": "ClusIR", "dims": 8}', "does not fit ClusIR: .*'dims'"),
+            ('{"architecture": "ClusIR", "dims": 8}', "ClusIR has no setting 'dims'; did you mean 'dim'"),
         ],
     )
     def test_a_damaged_configuration_is_refused(self, clusir, tmp_path, content, message):
@@ -196,4 +196,4 @@ def test_a_module_without_the_base_class_saves_its_weights_alone(tmp_path):
 
     save_network(nn.Conv2d(1, 1, 1), tmp_path / "a.safetensors")
     assert read_configuration(tmp_path / "a.safetensors") is None
-    assert not isinstance(nn.Conv2d(1, 1, 1), HubMixin)
+    assert not isinstance(nn.Conv2d(1, 1, 1), Pretrained)

@@ -12,6 +12,7 @@ from .mixture import Mixture
 from .noise import GaussianNoise
 from .rain import RainStreaks
 from .registry import (
+    DEGRADATIONS,
     TASK_DEGRADATIONS,
     build_degradation,
     degradation_types,
@@ -20,6 +21,7 @@ from .registry import (
 from .snow import Snow
 
 __all__ = [
+    "DEGRADATIONS",
     "JPEG",
     "TASK_DEGRADATIONS",
     "CameraNoise",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from ...serialization.registry import Registry, suggest
 from ._base import Degradation
 from .blur import DefocusBlur, MotionBlur
 from .camera import CameraNoise
@@ -19,12 +18,12 @@ from .noise import GaussianNoise
 from .rain import RainStreaks
 from .snow import Snow
 
-__all__ = ["TASK_DEGRADATIONS", "build_degradation", "degradation_types", "register_degradation"]
+__all__ = ["DEGRADATIONS", "TASK_DEGRADATIONS", "build_degradation", "degradation_types", "register_degradation"]
 
-_TYPES: dict[str, type[Degradation]] = {
-    cls.__name__: cls
-    for cls in (GaussianNoise, CameraNoise, RainStreaks, Haze, MotionBlur, DefocusBlur, LowLight, JPEG, Snow)
-}
+DEGRADATIONS = Registry(
+    "degradation type", GaussianNoise, CameraNoise, RainStreaks, Haze, MotionBlur, DefocusBlur, LowLight, JPEG, Snow
+)
+"""Classes that :func:`build_degradation` knows by name."""
 
 TASK_DEGRADATIONS: Mapping[str, Degradation] = MappingProxyType(
     {
@@ -44,7 +43,7 @@ TASK_DEGRADATIONS: Mapping[str, Degradation] = MappingProxyType(
 
 def degradation_types() -> tuple[str, ...]:
     """Names that :func:`build_degradation` knows, sorted."""
-    return tuple(sorted(_TYPES))
+    return tuple(sorted(DEGRADATIONS))
 
 
 def register_degradation(cls: type[Degradation]) -> type[Degradation]:
@@ -58,9 +57,7 @@ def register_degradation(cls: type[Degradation]) -> type[Degradation]:
     """
     if not (isinstance(cls, type) and issubclass(cls, Degradation)):
         raise TypeError(f"cls must be a subclass of Degradation, got {cls!r}")
-    if _TYPES.setdefault(cls.__name__, cls) is not cls:
-        raise ValueError(f"cls must have a name of its own, but a degradation named {cls.__name__!r} exists already")
-    return cls
+    return DEGRADATIONS.register(cls)
 
 
 def build_degradation(config: Mapping[str, Any] | Sequence[Any] | str | Degradation) -> Degradation:
@@ -85,27 +82,11 @@ def build_degradation(config: Mapping[str, Any] | Sequence[Any] | str | Degradat
         return config
     if isinstance(config, str):
         if config not in TASK_DEGRADATIONS:
-            raise ValueError(f"unknown task {config!r}{_suggest(config, TASK_DEGRADATIONS)}")
+            raise ValueError(f"unknown task {config!r}{suggest(config, TASK_DEGRADATIONS)}")
         return TASK_DEGRADATIONS[config]
     if isinstance(config, Sequence):
         return Mixture([build_degradation(step) for step in config])
     if not isinstance(config, Mapping):
         raise TypeError(f"config must be a mapping with a 'type', a list of such or a name, got {config!r}")
-    arguments = dict(config)
-    name = arguments.pop("type", None)
-    if name not in _TYPES:
-        raise ValueError(f"unknown degradation type {name!r}{_suggest(str(name), _TYPES)}")
-    cls = _TYPES[name]
-    accepted = inspect.signature(cls).parameters
-    for argument in arguments:
-        if argument not in accepted:
-            raise ValueError(f"{name} has no argument {argument!r}{_suggest(str(argument), accepted)}")
-    return cls(**arguments)
-
-
-def _suggest(given: str, known: Mapping[str, Any]) -> str:
-    """The end of an error message: the nearest name, and all names."""
-    by_lower_case = {key.lower(): key for key in known}
-    close = difflib.get_close_matches(given.lower(), by_lower_case, n=1, cutoff=0.5)
-    hint = f"; did you mean {by_lower_case[close[0]]!r}?" if close else ";"
-    return f"{hint} accepted: {', '.join(sorted(known))}"
+    degradation: Degradation = DEGRADATIONS.make(config)()
+    return degradation

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Protocol
 
-__all__ = ["layer_norm_2d"]
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["LayerNorm2d", "NormFactory"]
 
 
-def layer_norm_2d(dim: int) -> nn.Module:
-    """Timm's ``LayerNorm2d``, imported on use: importing timm takes longer than importing the rest of this package."""
-    from timm.layers import LayerNorm2d
+class NormFactory(Protocol):
+    """Makes the norm of a map with ``dim`` channels; the norm keeps the shape."""
 
-    norm: nn.Module = LayerNorm2d(dim, eps=1e-6)
-    return norm
+    def __call__(self, dim: int, /) -> nn.Module: ...
+
+
+class LayerNorm2d(nn.LayerNorm):
+    r"""Normalize the channels of each pixel to mean 0 and variance 1, then scale and shift them.
+
+    .. math:: y_c = w_c \frac{x_c - \operatorname{mean}(x)}{\sqrt{\operatorname{var}(x) + \varepsilon}} + b_c
+
+    The ``LayerNorm2d`` of timm, number for number. It stands here because importing timm takes longer than importing
+    torch.
+
+    Args:
+        dim: channels.
+        eps: added to the variance.
+
+    Shape:
+        Input and output: ``(B, dim, H, W)``.
+
+    Reference: Ba et al., "Layer Normalization", 2016.
+    """
+
+    def __init__(self, dim: int, *, eps: float = 1e-6) -> None:
+        super().__init__(dim, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)

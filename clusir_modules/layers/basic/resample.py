@@ -18,7 +18,7 @@ class Downsample(nn.Sequential):
         ``(B, dim, H, W)``, ``dim``, ``H`` and ``W`` even, to ``(B, 2 dim, H / 2, W / 2)``.
 
     Raises:
-        TypeError: ``dim`` is no integer.
+        TypeError: ``dim`` is not an integer.
         ValueError: ``dim`` is odd or below 1.
     """
 
@@ -40,7 +40,7 @@ class Upsample(nn.Sequential):
         ``(B, dim, H, W)``, ``dim`` even, to ``(B, dim / 2, 2 H, 2 W)``.
 
     Raises:
-        TypeError: ``dim`` is no integer.
+        TypeError: ``dim`` is not an integer.
         ValueError: ``dim`` is odd or below 1.
     """
 

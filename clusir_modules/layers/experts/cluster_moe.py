@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import Literal, overload
 
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_not_empty
-from ..basic.initial import start_small
-from ..basic.norm import layer_norm_2d
-from ..routing.pcgrm import PCGRM, Routing
+from ..basic.norm import LayerNorm2d, NormFactory
+from ..basic.small_conv import START_SCALE
+from ..protocols import ExpertsFactory, RouterFactory
+from ..routing.pcgrm import PCGRM
+from ..routing.routing import Routing, expand_routing
 from ..transformer.feed_forward import GatedFeedForward
-from .dispatch import dispatch
+from .dispatch import DispatchedExperts
 from .gated_conv_experts import GatedConvExperts
 
-__all__ = ["ClusterMoE", "expand_routing"]
+__all__ = ["DEFAULT_EXPERTS", "ClusterMoE"]
 
-
-def expand_routing(routing: Routing, batch: int) -> Routing:
-    """Repeat the routing of one image for ``batch`` images (its tiles); leave one that fits as it is.
-
-    Raises:
-        TypeError: it is no :class:`Routing`.
-        ValueError: it belongs to another number of images.
-    """
-    if not isinstance(routing, Routing):
-        raise TypeError(f"routing must be a Routing, got {type(routing).__name__}")
-    given = routing.topk_indices.shape[0]
-    if given == batch:
-        return routing
-    if given != 1:
-        raise ValueError(f"routing must belong to 1 or to {batch} images, got {given}")
-    return Routing(*(value.expand(batch, *value.shape[1:]) for value in routing))
+DEFAULT_EXPERTS: ExpertsFactory = partial(GatedConvExperts, init_scale=START_SCALE)
+"""Gated convolutions that start near zero."""
 
 
 class ClusterMoE(nn.Module):
-    r"""Run a shared expert and the experts that :class:`PCGRM` chose for each image; the residual is inside.
+    r"""Run a shared expert and the experts that the router chose for each image; the residual is inside.
 
     .. math:: y = x + f_{shared}(n) + \sum_{e \in \operatorname{top-k}} w_e f_e(n), \quad n = \operatorname{norm}(x)
 
@@ -49,21 +39,22 @@ class ClusterMoE(nn.Module):
         top_k: experts that an image runs.
         embed_dim: width of the router's embedding.
         hidden_dim: width of each expert and of the shared one; default ``dim``.
-        experts: ``num_experts`` modules ``(b, dim, H, W) -> (b, dim, H, W)`` of one's own in place of the gated
-            convolutions; they are called once each with the images that chose them, an idle one with an empty batch.
-        noise_std: routing noise in training, see :class:`PCGRM`.
+        noise_std: routing noise in training, see :class:`PCGRM`. It is handed to the router only where it is not 0.
+        router: makes the router, or is one; see :class:`~clusir_modules.layers.protocols.RouterFactory`.
+        experts: makes the experts, or is the finished module, see
+            :class:`~clusir_modules.layers.protocols.ExpertsFactory`; or ``num_experts`` modules of one's own
+            ``(b, dim, H, W) -> (b, dim, H, W)``, which :class:`DispatchedExperts` runs.
+        norm_layer: makes the norm from ``dim``.
 
     Shape:
         Input and output: ``(B, dim, H, W)``. With ``return_routing=True`` the output is ``(y, Routing)``.
 
     Raises:
-        ValueError: sizes that do not fit each other, ``len(experts) != num_experts``; in ``forward`` a wrong shape, or
-            a routing of another batch or other experts.
-        TypeError: an integer tensor, ``experts`` that are no module list, or no :class:`Routing`.
+        ValueError: sizes that do not fit each other, another number of experts than ``num_experts``; in ``forward`` a
+            wrong shape, or a routing of another batch or other experts.
+        TypeError: an integer tensor, a part that is neither a module nor makes one, or no :class:`Routing`.
 
-    Note: in eval an image's output does not depend on its batch mates. ``experts`` of one's own have shapes that depend
-    on the routing, which ``torch.compile`` captures with ``capture_dynamic_output_shape_ops``; the default ones are
-    static.
+    Note: in eval an image's output does not depend on its batch mates.
 
     Example:
         >>> y, routing = ClusterMoE(16, num_experts=4)(torch.rand(2, 16, 8, 8), return_routing=True)
@@ -76,28 +67,31 @@ class ClusterMoE(nn.Module):
     def __init__(
         self,
         dim: int,
+        *,
         num_experts: int = 4,
         num_clusters: int = 8,
         top_k: int = 2,
         embed_dim: int = 128,
-        *,
         hidden_dim: int | None = None,
-        experts: nn.ModuleList | None = None,
         noise_std: float = 0.0,
+        router: RouterFactory | nn.Module = PCGRM,
+        experts: ExpertsFactory | nn.Module | Iterable[nn.Module] = DEFAULT_EXPERTS,
+        norm_layer: NormFactory = LayerNorm2d,
     ) -> None:
         super().__init__()
-        self.router = PCGRM(dim, num_clusters, num_experts, top_k, embed_dim, noise_std=noise_std)
-        if experts is not None and not isinstance(experts, nn.ModuleList):
-            raise TypeError(f"experts must be a torch.nn.ModuleList, got {type(experts).__name__}")
-        if experts is not None and len(experts) != num_experts:
-            raise ValueError(f"experts must hold num_experts={num_experts} modules, got {len(experts)}")
         self.dim = dim
-        self.norm = layer_norm_2d(dim)
-        self.shared_expert = GatedFeedForward(dim, hidden_dim=hidden_dim)
-        self.experts = GatedConvExperts(dim, num_experts, hidden_dim=hidden_dim) if experts is None else experts
-        start_small(self.shared_expert.project_out)
-        if isinstance(self.experts, GatedConvExperts):
-            start_small(self.experts.project_weight, self.experts.project_bias)
+        if not isinstance(router, nn.Module):
+            noise = {"noise_std": noise_std} if noise_std != 0 else {}
+            router = router(
+                dim, num_experts=num_experts, num_clusters=num_clusters, top_k=top_k, embed_dim=embed_dim, **noise
+            )
+        if getattr(router, "num_experts", None) != num_experts:
+            given = getattr(router, "num_experts", "no such attribute")
+            raise ValueError(f"router must have the attribute num_experts={num_experts}, got {given}")
+        self.router = router
+        self.norm = norm_layer(dim)
+        self.shared_expert = GatedFeedForward(dim, hidden_dim=hidden_dim, starts_small=True)
+        self.experts = _make_experts(experts, dim, num_experts, hidden_dim)
 
     @overload
     def forward(self, x: Tensor, *, routing: Routing | None = ..., return_routing: Literal[False] = ...) -> Tensor: ...
@@ -124,9 +118,21 @@ class ClusterMoE(nn.Module):
                 f"got {tuple(routing.topk_weights.shape)}"
             )
         normed = self.norm(x)
-        if isinstance(self.experts, GatedConvExperts):
-            routed = self.experts(normed, routing.topk_weights, routing.topk_indices)
-        else:
-            routed = dispatch(self.experts, normed, routing.topk_weights, routing.topk_indices)
+        routed = self.experts(normed, routing.topk_weights, routing.topk_indices)
         y = x + self.shared_expert(normed) + routed
         return (y, routing) if return_routing else y
+
+
+def _make_experts(
+    experts: ExpertsFactory | nn.Module | Iterable[nn.Module], dim: int, num_experts: int, hidden_dim: int | None
+) -> nn.Module:
+    if isinstance(experts, nn.Module) and not isinstance(experts, nn.ModuleList):
+        return experts
+    if isinstance(experts, Iterable):
+        modules = DispatchedExperts(experts)
+        if len(modules) != num_experts:
+            raise ValueError(f"experts must hold num_experts={num_experts} modules, got {len(modules)}")
+        return modules
+    if not callable(experts):
+        raise TypeError(f"experts must be modules or make them, got {type(experts).__name__}")
+    return experts(dim, num_experts=num_experts, hidden_dim=hidden_dim)

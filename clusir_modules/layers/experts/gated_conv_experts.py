@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ...ops.checks import check_feature_map, check_not_empty, check_positive
+from ...ops.checks import check_feature_map, check_not_empty, check_number, check_positive
 from ...ops.dynamic_depthwise import dynamic_depthwise
 from ...ops.gate import gate
 from ...ops.precision import eager_autocast_type
@@ -31,6 +31,7 @@ class GatedConvExperts(nn.Module):
         num_experts: experts ``E``.
         hidden_dim: channels of each half of an expert; default ``dim``.
         kernel_size: odd width of the depthwise convolution, pixels.
+        init_scale: factor of the start values of the last step; a small one starts the experts near zero.
 
     Shape:
         ``x`` ``(B, dim, H, W)``, ``weights`` ``(B, k)``, ``indices`` ``(B, k)`` int64 to ``(B, dim, H, W)``.
@@ -40,7 +41,15 @@ class GatedConvExperts(nn.Module):
         TypeError: an integer ``x``.
     """
 
-    def __init__(self, dim: int, num_experts: int, *, hidden_dim: int | None = None, kernel_size: int = 3) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_experts: int,
+        *,
+        hidden_dim: int | None = None,
+        kernel_size: int = 3,
+        init_scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.dim = check_positive("dim", dim)
         self.num_experts = check_positive("num_experts", num_experts)
@@ -48,6 +57,7 @@ class GatedConvExperts(nn.Module):
         if check_positive("kernel_size", kernel_size) % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         self.kernel_size = kernel_size
+        self.init_scale = check_number("init_scale", init_scale)
         self.expand_weight = nn.Parameter(torch.empty(num_experts, 2 * self.hidden_dim, dim))
         self.depthwise_weight = nn.Parameter(torch.empty(num_experts, 2 * self.hidden_dim, kernel_size, kernel_size))
         self.depthwise_bias = nn.Parameter(torch.empty(num_experts, 2 * self.hidden_dim))
@@ -56,7 +66,7 @@ class GatedConvExperts(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw each expert as torch draws convolutions of its shapes."""
+        """Draw each expert as torch draws convolutions of its shapes, the last step times ``init_scale``."""
         for weight, fan_in in (
             (self.expand_weight, self.dim),
             (self.depthwise_weight, self.kernel_size**2),
@@ -66,6 +76,9 @@ class GatedConvExperts(nn.Module):
         ):
             bound = 1 / math.sqrt(fan_in)
             nn.init.uniform_(weight, -bound, bound)
+        with torch.no_grad():
+            self.project_weight.mul_(self.init_scale)
+            self.project_bias.mul_(self.init_scale)
 
     def forward(self, x: Tensor, weights: Tensor, indices: Tensor) -> Tensor:
         check_feature_map(x, self.dim)

@@ -106,11 +106,18 @@ class DAFMM(nn.Module):
         self.spectral_gate = SpectralGate()
         self.high_depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.high_gate = nn.Conv2d(self.prompt_dim, dim, 1)
-        self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
+        self.temperature = nn.Parameter(torch.empty(num_heads, 1, 1))
         self.low_query_value = nn.Linear(dim, 2 * dim, bias=False)
         self.high_key_value = nn.Linear(dim, 2 * dim, bias=False)
         self.fuse = nn.Conv2d(2 * dim, dim, 1)
-        self.layer_scale = nn.Parameter(torch.full((dim, 1, 1), float(check_number("layer_scale", layer_scale))))
+        self.start_scale = float(check_number("layer_scale", layer_scale))
+        self.layer_scale = nn.Parameter(torch.empty(dim, 1, 1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set temperatures and layer scale to their start values."""
+        nn.init.ones_(self.temperature)
+        nn.init.constant_(self.layer_scale, self.start_scale)
 
     def decompose(self, x: Tensor, prompt: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the low and the high band of ``x``, both ``(B, dim, H, W)``; their sum is ``x``."""

@@ -26,18 +26,18 @@ class DownProject(nn.Module):
     The 2x2 mean is what bilinear resizing by 0.5, the published formulation, computes.
 
     Args:
-        dim: Channels of the input.
-        step: Channels added.
+        dim: channels of the input.
+        step: channels added.
 
     Shape:
         - Input: ``(B, dim, H, W)``.
         - Output: ``(B, dim + step, H // 2, W // 2)``; an odd last row or column is left out.
 
     Raises:
-        TypeError: An option is no integer.
-        ValueError: An option is below 1.
+        TypeError: an option is not an integer.
+        ValueError: an option is below 1.
 
-    Examples:
+    Example:
         >>> import torch
         >>> DownProject(8, 4)(torch.rand(1, 8, 6, 10)).shape
         torch.Size([1, 12, 3, 5])
@@ -65,18 +65,18 @@ class UpProject(nn.Module):
     commute; this order convolves a quarter of the pixels and resizes fewer channels. Equal to float rounding.
 
     Args:
-        dim: Channels of the output.
-        step: Channels removed.
+        dim: channels of the output.
+        step: channels removed.
 
     Shape:
         - Input: ``(B, dim + step, H, W)``.
         - Output: ``(B, dim, 2 H, 2 W)``.
 
     Raises:
-        TypeError: An option is no integer.
-        ValueError: An option is below 1.
+        TypeError: an option is not an integer.
+        ValueError: an option is below 1.
 
-    Examples:
+    Example:
         >>> import torch
         >>> UpProject(8, 4)(torch.rand(1, 12, 3, 5)).shape
         torch.Size([1, 8, 6, 10])
@@ -114,14 +114,14 @@ class CABEncoder(nn.Module):
     ``E``, ``D'`` are the earlier stage's encoder and decoder features; without fusion :math:`f_l = 0`.
 
     Args:
-        dim: Channels ``C`` of the first level.
-        unet_step: Channels ``S`` added a level.
-        fuse: Make the convolutions of the cross-stage fusion (``csff_enc1`` ... ``csff_dec3``); ``forward`` then needs
+        dim: channels ``C`` of the first level.
+        unet_step: channels ``S`` added at each level.
+        fuse: make the convolutions of the cross-stage fusion (``csff_enc1`` ... ``csff_dec3``); ``forward`` then needs
             the earlier stage's features.
-        kernel_size: Odd kernel size of the blocks.
-        reduction: Bottleneck ratio of the channel attention.
-        bias: Give the convolutions a bias (those that change the size never have one).
-        act: Activation shared by all blocks; by default each block has its own PReLU.
+        kernel_size: odd kernel size of the blocks.
+        reduction: bottleneck ratio of the channel attention.
+        bias: give the convolutions a bias (those that change the size never have one).
+        act: activation shared by all blocks; by default each block has its own PReLU.
 
     Shape:
         - Input: ``(B, C, H, W)``, ``H`` and ``W`` multiples of 4 if a decoder follows.
@@ -129,11 +129,11 @@ class CABEncoder(nn.Module):
           the same shapes.
 
     Raises:
-        TypeError: An integer option is no integer; the input is no floating-point tensor.
-        ValueError: An option is out of range, the input has another rank or width, or the features of an earlier stage
+        TypeError: an integer option is not an integer; the input is not a floating-point tensor.
+        ValueError: an option is out of range, the input has another rank or width, or the features of an earlier stage
             are missing where ``fuse`` asks for them or given where it does not.
 
-    Examples:
+    Example:
         >>> import torch
         >>> [tuple(f.shape) for f in CABEncoder(8, unet_step=4)(torch.rand(1, 8, 8, 12))]
         [(1, 8, 8, 12), (1, 12, 4, 6), (1, 16, 2, 3)]
@@ -205,22 +205,22 @@ class CABDecoder(nn.Module):
     ``S`` is one channel attention block, ``U`` the 1x1 convolution and bilinear upsampling of :class:`UpProject`.
 
     Args:
-        dim: Channels ``C`` of the first level.
-        unet_step: Channels ``S`` added a level.
-        kernel_size: Odd kernel size of the blocks.
-        reduction: Bottleneck ratio of the channel attention.
-        bias: Give the convolutions a bias (those that change the size never have one).
-        act: Activation shared by all blocks; by default each block has its own PReLU.
+        dim: channels ``C`` of the first level.
+        unet_step: channels ``S`` added at each level.
+        kernel_size: odd kernel size of the blocks.
+        reduction: bottleneck ratio of the channel attention.
+        bias: give the convolutions a bias (those that change the size never have one).
+        act: activation shared by all blocks; by default each block has its own PReLU.
 
     Shape:
         - Input: the three features of :class:`CABEncoder`, ``(B, C + l S, H / 2**l, W / 2**l)``.
         - Output: list of three features of the same shapes, finest first.
 
     Raises:
-        TypeError: An integer option is no integer; a feature is no floating-point tensor.
-        ValueError: An option is out of range, there are not three features, or a feature has another rank or width.
+        TypeError: an integer option is not an integer; a feature is not a floating-point tensor.
+        ValueError: an option is out of range, there are not three features, or a feature has another rank or width.
 
-    Examples:
+    Example:
         >>> import torch
         >>> features = CABEncoder(8, unet_step=4)(torch.rand(1, 8, 8, 12))
         >>> [tuple(f.shape) for f in CABDecoder(8, unet_step=4)(features)]

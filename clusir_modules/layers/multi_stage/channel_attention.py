@@ -19,19 +19,19 @@ class CALayer(nn.Module):
     The squeeze-and-excitation gate of RCAN without biases by default, as MPRNet uses it. No residual inside.
 
     Args:
-        dim: Channels ``C`` of the feature map.
-        reduction: The bottleneck has ``dim // reduction`` channels, so it may not exceed ``dim``.
-        bias: Give both 1x1 convolutions a bias.
+        dim: channels ``C`` of the feature map.
+        reduction: the bottleneck has ``dim // reduction`` channels, so it may not exceed ``dim``.
+        bias: give both 1x1 convolutions a bias.
 
     Shape:
         - Input: ``(B, C, H, W)``, any size.
         - Output: ``(B, C, H, W)``.
 
     Raises:
-        TypeError: ``dim`` or ``reduction`` is no integer; the input is no floating-point tensor.
+        TypeError: ``dim`` or ``reduction`` is not an integer; the input is not a floating-point tensor.
         ValueError: ``dim`` or ``reduction`` is below 1, ``reduction > dim``, or the input has another rank or width.
 
-    Examples:
+    Example:
         >>> CALayer(8)(torch.rand(1, 8, 5, 7)).shape
         torch.Size([1, 8, 5, 7])
 
@@ -80,11 +80,11 @@ class CAB(nn.Module):
     As published: no normalization, no bias by default. Gate and residual are applied in one fused pass.
 
     Args:
-        dim: Channels ``C``, kept.
-        kernel_size: Odd size of both convolutions (paper: 3).
-        reduction: Bottleneck ratio of the channel attention (paper: 4).
-        bias: Give all convolutions a bias.
-        act: Activation between the convolutions. A module that is passed to several blocks is shared by them: MPRNet
+        dim: channels ``C``, kept.
+        kernel_size: odd size of both convolutions (paper: 3).
+        reduction: bottleneck ratio of the channel attention (paper: 4).
+        bias: give all convolutions a bias.
+        act: activation between the convolutions. A module that is passed to several blocks is shared by them: MPRNet
             uses one PReLU slope in the whole network. By default the block makes its own ``nn.PReLU``.
 
     Shape:
@@ -92,14 +92,14 @@ class CAB(nn.Module):
         - Output: ``(B, C, H, W)``.
 
     Raises:
-        TypeError: An integer option is no integer; the input is no floating-point tensor.
+        TypeError: an integer option is not an integer; the input is not a floating-point tensor.
         ValueError: ``kernel_size`` is even, another option is out of range, or the input has another rank or width.
 
     Note:
         The attribute ``grad_checkpointing`` (off by default) recomputes the block in the backward pass, which keeps
         one feature map for backward where four are kept otherwise.
 
-    Examples:
+    Example:
         >>> CAB(8)(torch.rand(1, 8, 5, 7)).shape
         torch.Size([1, 8, 5, 7])
 

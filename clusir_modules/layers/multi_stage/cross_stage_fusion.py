@@ -29,19 +29,19 @@ class CSFF(nn.Module):
     upsampling of the earlier stage loses and gives its parameters a shorter way to the later losses.
 
     Args:
-        dim: Channels ``C`` of ``x``.
-        context_dim: Channels ``K`` of the earlier stage's features; ``dim`` by default.
-        bias: Give the convolutions a bias.
+        dim: channels ``C`` of ``x``.
+        context_dim: channels ``K`` of the earlier stage's features; ``dim`` by default.
+        bias: give the convolutions a bias.
 
     Shape:
         - Input: ``x`` ``(B, C, H, W)``, ``encoder_feature`` and ``decoder_feature`` ``(B, K, H, W)``.
         - Output: ``(B, C, H, W)``.
 
     Raises:
-        TypeError: An integer option is no integer; an input is no floating-point tensor.
-        ValueError: An option is below 1, an input has another rank or width, or the sizes differ.
+        TypeError: an integer option is not an integer; an input is not a floating-point tensor.
+        ValueError: an option is below 1, an input has another rank or width, or the sizes differ.
 
-    Examples:
+    Example:
         >>> import torch
         >>> CSFF(8)(torch.rand(1, 8, 5, 7), torch.rand(1, 8, 5, 7), torch.rand(1, 8, 5, 7)).shape
         torch.Size([1, 8, 5, 7])

@@ -22,22 +22,22 @@ class ORB(nn.Module):
     .. math:: y = x + W * \mathrm{CAB}_n(\dots \mathrm{CAB}_1(x))
 
     Args:
-        dim: Channels ``C``, kept.
-        num_cabs: Channel attention blocks in the chain (paper: 8).
-        kernel_size: Odd kernel size of all convolutions.
-        reduction: Bottleneck ratio of the channel attention.
-        bias: Give the convolutions of the blocks a bias (the last convolution never has one, as published).
-        act: Activation shared by all blocks; by default each block has its own PReLU.
+        dim: channels ``C``, kept.
+        num_cabs: channel attention blocks in the chain (paper: 8).
+        kernel_size: odd kernel size of all convolutions.
+        reduction: bottleneck ratio of the channel attention.
+        bias: give the convolutions of the blocks a bias (the last convolution never has one, as published).
+        act: activation shared by all blocks; by default each block has its own PReLU.
 
     Shape:
         - Input: ``(B, C, H, W)``, any size.
         - Output: ``(B, C, H, W)``.
 
     Raises:
-        TypeError: An integer option is no integer; the input is no floating-point tensor.
-        ValueError: An option is out of range; the input has another rank or width.
+        TypeError: an integer option is not an integer; the input is not a floating-point tensor.
+        ValueError: an option is out of range; the input has another rank or width.
 
-    Examples:
+    Example:
         >>> import torch
         >>> ORB(8, num_cabs=2)(torch.rand(1, 8, 5, 7)).shape
         torch.Size([1, 8, 5, 7])
@@ -83,14 +83,14 @@ class ORSNet(nn.Module):
     own size and the sum is resized once. Equal to float rounding, and cheaper.
 
     Args:
-        dim: Channels ``C`` of the first U-Net level.
-        unet_step: Channels ``S`` that U-Net features gain a level.
-        orsnet_step: The subnetwork is ``dim + orsnet_step`` wide.
-        num_cabs: Channel attention blocks in each of the three :class:`ORB` (paper: 8).
-        kernel_size: Odd kernel size of the blocks.
-        reduction: Bottleneck ratio of the channel attention.
-        bias: Give the convolutions a bias (those that change the size and the last of each ORB never have one).
-        act: Activation shared by all blocks; by default each block has its own PReLU.
+        dim: channels ``C`` of the first U-Net level.
+        unet_step: channels ``S`` that U-Net features gain at each level.
+        orsnet_step: the subnetwork is ``dim + orsnet_step`` wide.
+        num_cabs: channel attention blocks in each of the three :class:`ORB` (paper: 8).
+        kernel_size: odd kernel size of the blocks.
+        reduction: bottleneck ratio of the channel attention.
+        bias: give the convolutions a bias (those that change the size and the last of each ORB never have one).
+        act: activation shared by all blocks; by default each block has its own PReLU.
 
     Shape:
         - Input: ``x`` ``(B, dim + orsnet_step, H, W)``, ``H`` and ``W`` multiples of 4; encoder and decoder features,
@@ -98,10 +98,10 @@ class ORSNet(nn.Module):
         - Output: ``(B, dim + orsnet_step, H, W)``.
 
     Raises:
-        TypeError: An integer option is no integer; ``x`` is no floating-point tensor.
-        ValueError: An option is out of range, ``x`` has another rank or width, or there are not three features of each.
+        TypeError: an integer option is not an integer; ``x`` is not a floating-point tensor.
+        ValueError: an option is out of range, ``x`` has another rank or width, or there are not three features of each.
 
-    Examples:
+    Example:
         >>> import torch
         >>> features = [torch.rand(1, 8 + 4 * l, 8 >> l, 12 >> l) for l in range(3)]
         >>> net = ORSNet(8, unet_step=4, orsnet_step=2, num_cabs=1)

@@ -15,7 +15,7 @@ def check_tokens(tokens: Tensor, dim: int, name: str) -> None:
     """Refuse what is no floating-point ``(B, L, dim)`` tensor, ``L >= 1``.
 
     Raises:
-        TypeError: it is no tensor, or not floating point.
+        TypeError: it is not a tensor, or not floating point.
         ValueError: the shape is another.
     """
     if not isinstance(tokens, Tensor):
@@ -24,6 +24,14 @@ def check_tokens(tokens: Tensor, dim: int, name: str) -> None:
         raise TypeError(f"{name} must be a floating-point tensor, got {tokens.dtype}")
     if tokens.dim() != 3 or tokens.shape[1] < 1 or tokens.shape[2] != dim:
         raise ValueError(f"{name} must have shape (B, L, {dim}) with L >= 1, got {tuple(tokens.shape)}")
+
+
+class _CrossAttention(nn.MultiheadAttention):
+    """Torch's attention with a public reset, which meta devices and FSDP call."""
+
+    def reset_parameters(self) -> None:
+        """Draw the joint weight of query, key and value as the constructor does."""
+        nn.init.xavier_uniform_(self.in_proj_weight)
 
 
 class PromptFusion(nn.Module):
@@ -55,7 +63,7 @@ class PromptFusion(nn.Module):
         super().__init__()
         check_heads(embed_dim, num_heads, "embed_dim")
         self.embed_dim = embed_dim
-        self.attention = nn.MultiheadAttention(embed_dim, num_heads, bias=False, batch_first=True)
+        self.attention = _CrossAttention(embed_dim, num_heads, bias=False, batch_first=True)
 
     def forward(self, p_l: Tensor, p_4: Tensor) -> Tensor:
         check_tokens(p_l, self.embed_dim, "p_l")

@@ -39,7 +39,7 @@ class PGB(nn.Module):
 
     Raises:
         ValueError: a size below 1; in ``forward`` a wrong shape or a size below 1.
-        TypeError: integer tokens, a size that is no pair.
+        TypeError: integer tokens, a size that is not a pair.
 
     References: ClusIR, arXiv:2512.10948, method overview; Potlapalli et al., "PromptIR", NeurIPS 2023, sec. 3.1.1.
     """
@@ -47,16 +47,17 @@ class PGB(nn.Module):
     def __init__(self, embed_dim: int, dim: int, num_components: int = 5, size: int = 16) -> None:
         super().__init__()
         self.embed_dim = check_positive("embed_dim", embed_dim)
-        self.components = nn.Parameter(
-            torch.randn(
-                check_positive("num_components", num_components),
-                check_positive("dim", dim),
-                check_positive("size", size),
-                size,
-            )
-        )
+        check_positive("num_components", num_components)
+        check_positive("dim", dim)
+        self.size = check_positive("size", size)
+        self.components = nn.Parameter(torch.empty(num_components, dim, size, size))
+        self.reset_parameters()
         self.mix = nn.Linear(embed_dim, num_components)
         self.conv = nn.Conv2d(dim, dim, 3, padding=1) if size > 1 else nn.Conv2d(dim, dim, 1)
+
+    def reset_parameters(self) -> None:
+        """Draw the components from a normal distribution."""
+        nn.init.normal_(self.components)
 
     def forward(self, tokens: Tensor, size: tuple[int, int]) -> Tensor:
         check_tokens(tokens, self.embed_dim, "tokens")

@@ -45,9 +45,16 @@ class RunningStandardization(nn.Module):
         self.momentum = check_number("momentum", momentum, 0)
         if momentum > 1:
             raise ValueError(f"momentum must be at most 1, got {momentum}")
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("deviation", torch.ones(dim))
-        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.empty(dim))
+        self.register_buffer("deviation", torch.empty(dim))
+        self.register_buffer("batches", torch.empty((), dtype=torch.int64))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Forget what was seen."""
+        self.mean.zero_()
+        self.deviation.fill_(1)
+        self.batches.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         check_feature_map(x, self.dim)

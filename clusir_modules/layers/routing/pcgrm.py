@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,29 +10,12 @@ from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_number, check_positive, check_top_k
 from ...ops.precision import full_precision, widen
+from .routing import Routing, choose_experts
 
-__all__ = ["PCGRM", "Routing"]
+__all__ = ["PCGRM"]
 
 _LOG_TEMPERATURES = (math.log(0.01), math.log(10.0))  # bounds
 _SHORTEST = 1e-3  # embeddings below are not made unit vectors: their gradient would overflow float16
-
-
-class Routing(NamedTuple):
-    """What a router decided for each image of a batch; probabilities in float32 or wider, each row summing to 1.
-
-    Attributes:
-        cluster_probs: posterior ``p(c|x)``, ``(B, L)``.
-        expert_probs: mixture ``p(e|x)``, ``(B, E)``.
-        topk_weights: weights of the active experts, ``(B, k)``, summing to 1.
-        topk_indices: the active experts, ``(B, k)``, int64.
-        prompt: tokens ``p(c|x) P_c``, ``(B, L, D)``.
-    """
-
-    cluster_probs: Tensor
-    expert_probs: Tensor
-    topk_weights: Tensor
-    topk_indices: Tensor
-    prompt: Tensor
 
 
 class PCGRM(nn.Module):
@@ -76,11 +58,11 @@ class PCGRM(nn.Module):
     def __init__(
         self,
         dim: int,
+        *,
         num_clusters: int = 8,
         num_experts: int = 4,
         top_k: int = 2,
         embed_dim: int = 128,
-        *,
         noise_std: float = 0.0,
     ) -> None:
         super().__init__()
@@ -119,20 +101,13 @@ class PCGRM(nn.Module):
             logits = F.linear(z, self.expert_weight.to(z).flatten(0, 1), self.expert_bias.to(z).flatten())
             conditional = logits.unflatten(1, (self.num_clusters, -1)).softmax(dim=-1)  # p(e|c, x)
             expert_probs = (cluster_probs.unsqueeze(1) @ conditional).squeeze(1)
-            weights, indices = self._choose(expert_probs)
-            return Routing(cluster_probs, expert_probs, weights, indices, cluster_probs.unsqueeze(-1) * prototypes)
-
-    def _choose(self, expert_probs: Tensor) -> tuple[Tensor, Tensor]:
-        if self.top_k == self.num_experts:
-            indices = torch.arange(self.num_experts, device=expert_probs.device).expand_as(expert_probs)
-            return expert_probs, indices
-        if self.training and self.noise_std > 0:
-            scores = expert_probs.detach().log()
-            indices = (scores + self.noise_std * torch.randn_like(scores)).topk(self.top_k, dim=-1).indices
-            weights = expert_probs.gather(-1, indices)
-        else:
-            weights, indices = expert_probs.topk(self.top_k, dim=-1)
-        return weights / weights.sum(dim=-1, keepdim=True), indices
+            return choose_experts(
+                expert_probs,
+                self.top_k,
+                self.noise_std if self.training else 0.0,
+                cluster_probs=cluster_probs,
+                prompt=cluster_probs.unsqueeze(-1) * prototypes,
+            )
 
     def extra_repr(self) -> str:
         return f"num_clusters={self.num_clusters}, num_experts={self.num_experts}, top_k={self.top_k}"

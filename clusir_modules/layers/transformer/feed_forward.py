@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ...ops.checks import check_feature_map, check_positive
 from ...ops.gate import gate
 from ...ops.precision import cast_once, convolve
+from ..basic.small_conv import SmallConv2d
 
 __all__ = ["GatedFeedForward"]
 
@@ -23,6 +24,7 @@ class GatedFeedForward(nn.Module):
         dim: channels in and out.
         hidden_dim: channels ``h`` of each half; default ``dim``.
         kernel_size: odd width of the depthwise convolution, pixels.
+        starts_small: let the last step be a :class:`SmallConv2d`, for a residual branch.
 
     Shape:
         Input and output: ``(B, dim, H, W)``.
@@ -35,7 +37,9 @@ class GatedFeedForward(nn.Module):
     ECCV 2022, sec. 3.3.
     """
 
-    def __init__(self, dim: int, *, hidden_dim: int | None = None, kernel_size: int = 3) -> None:
+    def __init__(
+        self, dim: int, *, hidden_dim: int | None = None, kernel_size: int = 3, starts_small: bool = False
+    ) -> None:
         super().__init__()
         self.dim = check_positive("dim", dim)
         hidden_dim = check_positive("hidden_dim", dim if hidden_dim is None else hidden_dim)
@@ -45,7 +49,7 @@ class GatedFeedForward(nn.Module):
         self.depthwise = nn.Conv2d(
             2 * hidden_dim, 2 * hidden_dim, kernel_size, padding=kernel_size // 2, groups=2 * hidden_dim
         )
-        self.project_out = nn.Conv2d(hidden_dim, dim, 1)
+        self.project_out = (SmallConv2d if starts_small else nn.Conv2d)(hidden_dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         check_feature_map(x, self.dim)

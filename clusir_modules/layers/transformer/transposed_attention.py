@@ -131,10 +131,15 @@ class TransposedAttention(nn.Module):
         check_heads(dim, num_heads)
         self.dim = dim
         self.num_heads = num_heads
-        self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
+        self.temperature = nn.Parameter(torch.empty(num_heads, 1, 1))
+        self.reset_parameters()
         self.qkv = nn.Conv2d(dim, 3 * dim, 1, bias=False)
         self.depthwise = nn.Conv2d(3 * dim, 3 * dim, 3, padding=1, groups=3 * dim, bias=False)
         self.project_out = nn.Conv2d(dim, dim, 1)
+
+    def reset_parameters(self) -> None:
+        """Set the temperatures to 1."""
+        nn.init.ones_(self.temperature)
 
     def forward(self, x: Tensor) -> Tensor:
         check_feature_map(x, self.dim)

@@ -8,8 +8,8 @@ from ...ops.checks import check_feature_map, check_heads
 from ...ops.dwt import analyze_stacked, check_wave, synthesize_stacked
 from ...ops.padding import crop
 from ...ops.precision import cast_once, convolve
-from ..basic.initial import start_small
-from ..basic.norm import layer_norm_2d
+from ..basic.norm import LayerNorm2d, NormFactory
+from ..basic.small_conv import SmallConv2d
 from .feed_forward import GatedFeedForward
 from .transposed_attention import TransposedAttention
 
@@ -36,6 +36,7 @@ class WTB(nn.Module):
         num_heads: heads of the channel attention; each keeps at least 2 channels.
         wave: a discrete wavelet of PyWavelets; "haar" is the fast one.
         hidden_dim: width of the feed-forward network; default ``2 * dim``.
+        norm_layer: makes the norms before attention and feed-forward network from their channels.
 
     Shape:
         Input and output: ``(B, dim, H, W)``, any ``H, W >= 1``.
@@ -53,21 +54,28 @@ class WTB(nn.Module):
     Reference: ClusIR, arXiv:2512.10948, method overview (name and role only).
     """
 
-    def __init__(self, dim: int, num_heads: int, wave: str = "haar", *, hidden_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        wave: str = "haar",
+        *,
+        hidden_dim: int | None = None,
+        norm_layer: NormFactory = LayerNorm2d,
+    ) -> None:
         super().__init__()
         check_heads(dim, num_heads)
         check_wave(wave)
         self.dim = dim
         self.wave = wave
-        self.norm1 = layer_norm_2d(dim)
+        self.norm1 = norm_layer(dim)
         self.attention = TransposedAttention(dim, num_heads)
-        self.norm2 = layer_norm_2d(dim)
+        self.norm2 = norm_layer(dim)
         self.feed_forward = GatedFeedForward(dim, hidden_dim=2 * dim if hidden_dim is None else hidden_dim)
         self.detail_depthwise = nn.Conv2d(3 * dim, 3 * dim, 3, padding=1, groups=3 * dim)
         self.detail_gate = nn.Conv2d(dim, 3 * dim, 1)
-        self.low_project = nn.Conv2d(dim, dim, 1)
-        self.detail_project = nn.Conv2d(3 * dim, 3 * dim, 1, groups=3)
-        start_small(self.low_project, self.detail_project)
+        self.low_project = SmallConv2d(dim, dim, 1)
+        self.detail_project = SmallConv2d(3 * dim, 3 * dim, 1, groups=3)
 
     def forward(self, x: Tensor) -> Tensor:
         check_feature_map(x, self.dim)

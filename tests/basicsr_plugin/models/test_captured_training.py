@@ -236,7 +236,7 @@ class TestRefusals:
 
     def test_experts_whose_batches_depend_on_the_routing(self, options):
         experts = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(2))
-        net = nn.Sequential(nn.Identity(), cm.ClusterMoE(3, 2, top_k=1, experts=experts))
+        net = nn.Sequential(nn.Identity(), cm.ClusterMoE(3, num_experts=2, top_k=1, experts=experts))
         with pytest.raises(ValueError, match="experts of static shapes, not those of 1: who runs"):
             self.check(options, net)
 

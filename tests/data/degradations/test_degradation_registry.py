@@ -31,7 +31,7 @@ class Negative(Degradation):
 
 @pytest.fixture
 def clean_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_TYPES", dict(registry._TYPES))
+    monkeypatch.setattr(registry.DEGRADATIONS, "_objects", dict(registry.DEGRADATIONS))
     return
 
 
@@ -100,7 +100,7 @@ class TestRegisterDegradation:
 
     def test_a_taken_name_or_another_class_is_refused(self) -> None:
         impostor = type("Haze", (Negative,), {})
-        with pytest.raises(ValueError, match="a degradation named 'Haze' exists already"):
+        with pytest.raises(ValueError, match="a degradation type named 'Haze' exists already"):
             register_degradation(impostor)
         with pytest.raises(TypeError, match="must be a subclass of Degradation"):
             register_degradation(dict)  # type: ignore[arg-type]

@@ -56,6 +56,13 @@ class TestHaze:
             airlight = Haze(airlight=0.8, tint=0.05).sample_maps(torch.zeros(3, 8, 8), seeded(seed)).airlight
             assert (airlight - 0.8).abs().max() <= 0.05 + 1e-6
 
+    def test_the_depth_reaches_from_a_quarter_to_one(self) -> None:
+        """What is nearest lies in the haze too: its transmission is never above ``exp(-beta / 4)``."""
+        maps = (Haze(2.0).sample_maps(torch.zeros(1, 320, 320, dtype=torch.float64), seeded(s))[0] for s in range(20))
+        depths = [-t.log() / 2 for t in maps]
+        assert min(float(d.min()) for d in depths) == pytest.approx(0.25, abs=1e-6)
+        assert max(float(d.max()) for d in depths) == pytest.approx(1, abs=1e-6)
+
     def test_bad_scene_size_is_named(self) -> None:
         with pytest.raises(ValueError, match="scene_size must be >= 1, got 0"):
             Haze(scene_size=0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clusir_modules import ClusterMoE, GatedFeedForward, Routing
+from clusir_modules import PCGRM, ClusterMoE, GatedFeedForward, Routing
 
 
 def small_moe(top_k: int = 2, num_experts: int = 4, **options: object) -> ClusterMoE:
@@ -128,8 +128,8 @@ class TestRouting:
     @torch.no_grad()
     @pytest.mark.parametrize("own", [False, True])
     def test_an_image_comes_out_alike_alone_and_in_any_batch(self, own: bool) -> None:
-        experts = nn.ModuleList(nn.Conv2d(6, 6, 3, padding=1) for _ in range(4)) if own else None
-        moe = small_moe(experts=experts, noise_std=1.0).eval()
+        experts = {"experts": [nn.Conv2d(6, 6, 3, padding=1) for _ in range(4)]} if own else {}
+        moe = small_moe(**experts, noise_std=1.0).eval()
         x = torch.randn(5, 6, 6, 5) * 3
         together = moe(x)
         for b in range(5):
@@ -149,8 +149,12 @@ class TestBadArguments:
             small_moe(noise_std=-1.0)
         with pytest.raises(TypeError, match="noise_std must be a number, got str 'a'"):
             small_moe(noise_std="a")
-        with pytest.raises(TypeError, match=r"experts must be a torch\.nn\.ModuleList, got list"):
-            small_moe(experts=[nn.Identity() for _ in range(4)])
+        with pytest.raises(TypeError, match="experts must be modules or make them, got int"):
+            small_moe(experts=4)
+        with pytest.raises(ValueError, match="router must have the attribute num_experts=4, got 3"):
+            small_moe(router=PCGRM(6, num_experts=3))
+        with pytest.raises(ValueError, match="router must have the attribute num_experts=4, got no such attribute"):
+            small_moe(router=nn.Identity())
 
     def test_a_routing_that_does_not_fit_is_named(self) -> None:
         moe, other = small_moe(), small_moe(num_experts=3)

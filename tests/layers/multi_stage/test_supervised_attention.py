@@ -28,7 +28,7 @@ class TestSAM:
                 torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-6)
 
     def test_one_pixel_follows_the_formula(self) -> None:
-        module = SAM(2, image_channels=1)
+        module = SAM(2, in_channels=1)
         with torch.no_grad():
             module.conv1.weight.copy_(torch.tensor([[2.0, 0.0], [0.0, 3.0]])[:, :, None, None])
             module.conv2.weight.copy_(torch.tensor([[1.0, -1.0]])[:, :, None, None])
@@ -48,12 +48,12 @@ class TestSAM:
         torch.testing.assert_close(features, feat + gate * module.conv1(feat))
 
     @pytest.mark.parametrize("channels", [1, 3, 4])
-    def test_any_number_of_image_channels_works(self, channels: int) -> None:
-        _, restored = SAM(8, image_channels=channels)(torch.randn(1, 8, 3, 5), torch.rand(1, channels, 3, 5))
+    def test_any_number_of_in_channels_works(self, channels: int) -> None:
+        _, restored = SAM(8, in_channels=channels)(torch.randn(1, 8, 3, 5), torch.rand(1, channels, 3, 5))
         assert restored.shape == (1, channels, 3, 5)
 
     def test_gradcheck_in_float64(self) -> None:
-        module = SAM(3, image_channels=2).double()
+        module = SAM(3, in_channels=2).double()
         names = [name for name, _ in module.named_parameters()]
         feat = torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
         image = torch.rand(2, 2, 2, 3, dtype=torch.float64, requires_grad=True)
@@ -112,5 +112,5 @@ class TestSAM:
     def test_bad_options_are_named(self) -> None:
         with pytest.raises(ValueError, match="kernel_size must be odd, got 2"):
             SAM(8, kernel_size=2)
-        with pytest.raises(ValueError, match="image_channels must be >= 1, got 0"):
-            SAM(8, image_channels=0)
+        with pytest.raises(ValueError, match="in_channels must be >= 1, got 0"):
+            SAM(8, in_channels=0)

@@ -4,8 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clusir_modules import GatedFeedForward
-from clusir_modules.layers.basic.norm import layer_norm_2d
+from clusir_modules import GatedFeedForward, LayerNorm2d
 
 
 class TestGatedFeedForward:
@@ -42,6 +41,6 @@ class TestGatedFeedForward:
 class TestLayerNorm2d:
     def test_normalizes_the_channels_of_each_pixel(self) -> None:
         x = torch.randn(2, 6, 3, 4, dtype=torch.float64) * 5 + 2
-        y = layer_norm_2d(6).double()(x)
+        y = LayerNorm2d(6).double()(x)
         expected = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, unbiased=False) + 1e-6).sqrt()
         torch.testing.assert_close(y, expected)

@@ -1,0 +1,98 @@
+"""What a router decides, and the choice of experts that routers share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...ops.checks import check_top_k
+
+__all__ = ["Routing", "choose_experts", "expand_routing"]
+
+
+class Routing(NamedTuple):
+    """What a router decided for each image of a batch; probabilities in float32 or wider, each row summing to 1.
+
+    Attributes:
+        cluster_probs: posterior ``p(c|x)``, ``(B, L)``.
+        expert_probs: mixture ``p(e|x)``, ``(B, E)``.
+        topk_weights: weights of the active experts, ``(B, k)``, summing to 1.
+        topk_indices: the active experts, ``(B, k)``, int64.
+        prompt: tokens ``p(c|x) P_c``, ``(B, L, D)``.
+    """
+
+    cluster_probs: Tensor
+    expert_probs: Tensor
+    topk_weights: Tensor
+    topk_indices: Tensor
+    prompt: Tensor
+
+
+def choose_experts(
+    expert_probs: Tensor,
+    top_k: int,
+    noise_std: float = 0.0,
+    *,
+    cluster_probs: Tensor | None = None,
+    prompt: Tensor | None = None,
+) -> Routing:
+    r"""Keep the ``top_k`` most probable experts of each image and let their weights sum to 1.
+
+    With ``top_k`` equal to the number of experts all are kept as they are, in their own order.
+
+    Args:
+        expert_probs: probability of each expert, ``(B, E)``, each row summing to 1.
+        top_k: experts ``k`` that an image runs.
+        noise_std: standard deviation of Gaussian noise on :math:`\log p(e|x)`. The noise decides only which experts
+            are kept, never their weights. Routers pass it in training only.
+        cluster_probs: probability of each cluster, ``(B, L)``. By default there is one cluster.
+        prompt: tokens that describe the degradation, ``(B, L, D)``. By default tokens of width 0, for a router
+            without clusters: :class:`PromptFusion` refuses them, so the network must have ``prompts=None``.
+
+    Raises:
+        ValueError: ``expert_probs`` is not a matrix, or ``top_k`` is not in ``[1, E]``.
+
+    Example:
+        >>> routing = choose_experts(torch.tensor([[0.5, 0.2, 0.3]]), top_k=2)
+        >>> routing.topk_indices.tolist(), routing.topk_weights.tolist()
+        ([[0, 2]], [[0.625, 0.375]])
+    """
+    if expert_probs.dim() != 2:
+        raise ValueError(f"expert_probs must have shape (B, E), got {tuple(expert_probs.shape)}")
+    num_experts = expert_probs.shape[1]
+    check_top_k(top_k, num_experts)
+    if top_k == num_experts:
+        weights = expert_probs
+        indices = torch.arange(num_experts, device=expert_probs.device).expand_as(expert_probs)
+    else:
+        if noise_std > 0:
+            scores = expert_probs.detach().log()
+            indices = (scores + noise_std * torch.randn_like(scores)).topk(top_k, dim=-1).indices
+            weights = expert_probs.gather(-1, indices)
+        else:
+            weights, indices = expert_probs.topk(top_k, dim=-1)
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+    if cluster_probs is None:
+        cluster_probs = torch.ones_like(expert_probs[:, :1])
+    if prompt is None:
+        prompt = expert_probs.new_empty(expert_probs.shape[0], 1, 0)
+    return Routing(cluster_probs, expert_probs, weights, indices, prompt)
+
+
+def expand_routing(routing: Routing, batch: int) -> Routing:
+    """Repeat the routing of one image for ``batch`` images (its tiles); leave one that fits as it is.
+
+    Raises:
+        TypeError: it is no :class:`Routing`.
+        ValueError: it belongs to another number of images.
+    """
+    if not isinstance(routing, Routing):
+        raise TypeError(f"routing must be a Routing, got {type(routing).__name__}")
+    given = routing.topk_indices.shape[0]
+    if given == batch:
+        return routing
+    if given != 1:
+        raise ValueError(f"routing must belong to 1 or to {batch} images, got {given}")
+    return Routing(*(value.expand(batch, *value.shape[1:]) for value in routing))
