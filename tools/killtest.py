@@ -94,8 +94,7 @@ def write_options(folder: Path, total_iter: int) -> Path:
             "scheduler": {"type": "LinearWarmupCosineLR", "warmup_iter": 5, "eta_min": 1.0e-5},
             "total_iter": total_iter,
             "warmup_iter": -1,
-            "pixel_opt": {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"},
-            "balance_opt": {"loss_weight": 0.01},
+            "losses": [{"type": "L1Loss"}, {"type": "load_balance", "weight": 0.01}],
         },
         "val": {
             "val_freq": VALIDATE_EVERY,
@@ -192,7 +191,6 @@ def _train_and_exit(arguments: list[str], output: int) -> NoReturn:
         sys.argv = ["train", *arguments]
         from basicsr_plugin.train import main
 
-        time.sleep(1)  # BasicSR names a folder that it puts aside by the second, and a fork starts faster than that
         main()
         code = 0
     except BaseException:

@@ -165,7 +165,7 @@ def test_what_is_no_mprnet_is_refused(content: Any) -> None:
 @fuzz(text=st.text(max_size=40), where=st.sampled_from(["start", "value", "tag"]))
 def test_an_option_file_gives_plain_data_or_is_refused(text: str, where: str) -> None:
     yaml = pytest.importorskip("yaml")
-    option_files = pytest.importorskip("basicsr_plugin.option_files")
+    option_files = pytest.importorskip("basicsr_plugin.options.files")
     content = {"start": text, "value": f"a: {text}\nb: [{text}]", "tag": f"a: !!{text}"}[where]
     try:
         loaded = yaml.load(content, Loader=option_files.OptionLoader)
@@ -179,7 +179,7 @@ def test_an_option_file_gives_plain_data_or_is_refused(text: str, where: str) ->
 )
 def test_a_value_of_the_command_line_is_plain_data_or_refused(text: str) -> None:
     yaml = pytest.importorskip("yaml")
-    option_files = pytest.importorskip("basicsr_plugin.option_files")
+    option_files = pytest.importorskip("basicsr_plugin.options.files")
     try:
         assert is_plain(option_files.parse_value(text))
     except (yaml.YAMLError, ValueError):
@@ -203,7 +203,7 @@ parts = st.sampled_from(["..", ".", "run", "", "a b", "~", "C:", "\\", "\0", "x.
     option=st.sampled_from(["name", "data set", "suffix", "models"]),
 )
 def test_names_in_an_option_file_stay_below_their_folder(pieces: list[str], separator: str, option: str) -> None:
-    option_files = pytest.importorskip("basicsr_plugin.option_files")
+    option_files = pytest.importorskip("basicsr_plugin.options.files")
     root, name = Path("/root/folder"), separator.join(pieces)
     opt: dict[str, Any] = {"name": "run", "datasets": {"val": {"name": "val"}}, "val": {}, "path": {}}
     if option == "name":

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 from collections import OrderedDict
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 __all__ = [
     "OptionLoader",
-    "check_names",
     "copy_option",
     "find_option",
     "list_options",
     "options_folder",
     "ordered_yaml",
+    "override",
     "parse_value",
+    "read_option_file",
     "resolve_arguments",
 ]
 
 _INTEGER = re.compile(r"[-+]?\d+")
 _FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _FLOAT_WITH_EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
-_READ_PATHS = ("strict_load", "pretrain_network", "resume", "param_key")
-"""Parts of options in ``path`` that name no folder to write to, as BasicSR's ``make_exp_dirs`` tells them apart."""
 _DEEPEST = 50
 _MOST_NODES = 100_000
 
@@ -37,7 +37,8 @@ class OptionLoader(yaml.SafeLoader):
     """Safe YAML loader that keeps the order of keys and reads 1e-4 as a number (plain PyYAML: the string "1e-4").
 
     Files that nest too deeply or grow too large by their aliases are refused; PyYAML's loader in C would end the
-    process at the former.
+    process at the former. A key that stands twice in one mapping is noted in ``duplicates``, with both lines; the
+    later value counts, as in BasicSR. Merges (``<<``) are no second time.
 
     Raises:
         yaml.YAMLError: in ``yaml.load``, the text is no YAML, or asks for anything but plain data.
@@ -47,6 +48,7 @@ class OptionLoader(yaml.SafeLoader):
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
         self._depth = 0
+        self.duplicates: list[str] = []
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Compose a node, unless it lies too deep."""
@@ -85,44 +87,15 @@ def _count_nodes(node: yaml.Node, counted: dict[int, int]) -> int:
     return counted[id(node)]
 
 
-def check_names(opt: Mapping[str, Any], root: str | os.PathLike[str]) -> None:
-    """Refuse names and folders by which a run would write outside ``root``.
-
-    BasicSR makes folders of the names in an option file, and renames the one of an earlier run.
-
-    Args:
-        opt: Options as BasicSR's ``parse_options`` returns them.
-        root: Folder of ``experiments``, ``results`` and ``tb_logger``.
-
-    Raises:
-        ValueError: ``name``, the ``name`` of a data set or ``val.suffix`` leads to another folder, or is empty; a
-            folder in ``path`` lies outside ``root``.
-    """
-    names = {"name": opt["name"]}
-    names |= {f"datasets.{phase}.name": dataset.get("name", phase) for phase, dataset in opt["datasets"].items()}
-    for option, name in names.items():
-        if not _stays_below(str(name)):
-            raise ValueError(f"{option} must be a name, or a path below its folder, got {name!r}")
-    suffix = str((opt.get("val") or {}).get("suffix") or "none")
-    if not _stays_below(suffix) or "/" in suffix:
-        raise ValueError(f"val.suffix must be a part of a file name, got {suffix!r}")
-    for option, folder in opt["path"].items():
-        if folder is None or any(part in option for part in _READ_PATHS):
-            continue
-        if not Path(os.path.abspath(str(folder))).is_relative_to(os.path.abspath(root)):
-            raise ValueError(f"path.{option} must be a folder in {os.fspath(root)}, got {folder!r}")
-
-
-def _stays_below(name: str) -> bool:
-    """Whether a path leads to a folder below the one that it is taken from, on POSIX and on Windows."""
-    for kind in (PurePosixPath, PureWindowsPath):
-        path = kind(name)
-        if not path.parts or path.drive or path.root or ".." in path.parts:
-            return False
-    return "\0" not in name
-
-
 def _construct_mapping(loader: Any, node: Any) -> OrderedDict[str, Any]:
+    first: dict[Any, int] = {}
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+        if key in first:
+            loader.duplicates.append(f"{key!r} is set twice, in line {first[key]} and again in line {line}")
+        first.setdefault(key, line)
     loader.flatten_mapping(node)
     return OrderedDict(loader.construct_pairs(node))
 
@@ -143,11 +116,53 @@ def ordered_yaml() -> tuple[type, type]:
     return OptionLoader, _OptionDumper
 
 
+def read_option_file(text: str) -> Any:
+    """Options in the text of an option file.
+
+    Raises:
+        yaml.YAMLError: It is no YAML, or asks for anything but plain data.
+        ValueError: A number or date is none, or a key stands twice in a section.
+    """
+    loader = OptionLoader(text)
+    try:
+        options = loader.get_single_data()
+    finally:
+        loader.dispose()
+    if loader.duplicates:
+        raise ValueError(f"the option file sets a key more than once: {'; '.join(loader.duplicates)}")
+    return options
+
+
+def override(options: Any, entries: Sequence[str]) -> None:
+    """Set single values, as ``--force_yml section:key=value`` asks; a key is a name and nothing else.
+
+    Args:
+        options: Options, changed in place.
+        entries: See above. The value is read by :func:`parse_value`, unless the option holds a text: it stays one.
+
+    Raises:
+        ValueError: An entry has no ``=``, or its section is not in the options.
+    """
+    for entry in entries:
+        name, separator, text = entry.partition("=")
+        *sections, key = (part.strip() for part in name.split(":"))
+        if not separator or not key:
+            raise ValueError(f"--force_yml takes section:key=value, got {entry!r}")
+        section = options
+        for part in sections:
+            section = section.get(part) if isinstance(section, Mapping) else None
+        if not isinstance(section, dict):
+            raise ValueError(f"--force_yml {entry!r}: the option file has no section {':'.join(sections)!r}")
+        value = parse_value(text.strip())
+        keeps_text = isinstance(section.get(key), str) and not isinstance(value, list | None)
+        section[key] = text.strip() if keeps_text else value
+
+
 def parse_value(text: str) -> Any:
     """Value of a ``--force_yml key=value`` entry, by BasicSR's rules.
 
-    BasicSR evaluates lists as Python code, and leaves negative numbers and 1e-4 as strings; here lists are YAML, and
-    these are numbers.
+    BasicSR evaluates lists as Python code and leaves negative numbers and 1e-4 as strings. Here lists are Python's
+    literals (or else YAML's), nothing is run, and these are numbers.
     """
     lowered = text.lower()
     if text == "~" or lowered == "none":
@@ -157,17 +172,24 @@ def parse_value(text: str) -> Any:
     if text.startswith("!!float"):
         return float(text.removeprefix("!!float"))
     if text.startswith("["):
-        return yaml.load(text, Loader=OptionLoader)  # noqa: S506 - a safe loader
+        return _parse_list(text)
     for number, pattern in ((int, _INTEGER), (float, _FLOAT)):
         if pattern.fullmatch(text):
             return number(text)
     return text
 
 
+def _parse_list(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return yaml.load(text, Loader=OptionLoader)  # noqa: S506 - a safe loader
+
+
 def options_folder() -> Path:
-    """Folder of the shipped option files: inside the package when installed from a wheel, else in the repository."""
-    packaged = Path(__file__).parent / "options"
-    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "options"
+    """Folder of the shipped option files: beside this one when installed from a wheel, else in the repository."""
+    packaged = Path(__file__).parent
+    return packaged if (packaged / "train").is_dir() else Path(__file__).parents[2] / "options"
 
 
 def list_options() -> list[str]:

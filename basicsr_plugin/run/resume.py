@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from basicsr_plugin import checkpoints
+from basicsr_plugin.run import states as checkpoints
 
 __all__ = ["load_resume_state"]
 
 _FOLDERS = ("experiments_root", "models", "training_states", "visualization", "log")
 
 
-def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
+def load_resume_state(opt: dict[str, Any], *, make: bool = True) -> dict[str, Any] | None:
     """State to resume from, or None; stands in for BasicSR's function of the same name.
 
     Differs from it in five ways. Tensors are loaded to the CPU, so that machines without CUDA can resume and GPU memory
@@ -27,15 +27,16 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
 
     Args:
         opt: Parsed options; the paths of the weights and the seed are set in them.
+        make: Whether to make the folders of the run.
 
     Raises:
         ValueError: A state was asked for or found, but none is complete.
     """
     if not opt.get("dist"):
-        return _resume_from(_find_complete(opt), opt)
+        return _resume_from(_find_complete(opt), opt, make)
     chosen = [_find_complete(opt) if opt["rank"] == 0 else None]
     torch.distributed.broadcast_object_list(chosen, src=0)
-    return _resume_from(chosen[0], opt)
+    return _resume_from(chosen[0], opt, make)
 
 
 def _find_complete(opt: dict[str, Any]) -> Path | None:
@@ -60,11 +61,14 @@ def _find_complete(opt: dict[str, Any]) -> Path | None:
     return None
 
 
-def _resume_from(path: Path | None, opt: dict[str, Any]) -> dict[str, Any] | None:
+def _resume_from(path: Path | None, opt: dict[str, Any], make: bool) -> dict[str, Any] | None:
     if path is None:
         return None
     state, weights = _read_complete(path, opt)
     _continue_from(path, state, weights, opt)
+    # BasicSR makes the folders of new runs only; a state from elsewhere continues in this run's folder.
+    for name in _FOLDERS if make else ():
+        os.makedirs(opt["path"][name], exist_ok=True)
     return state
 
 
@@ -98,6 +102,3 @@ def _continue_from(path: Path, state: dict[str, Any], weights: dict[str, Path], 
     if seed != opt["manual_seed"]:
         warnings.warn(f"manual_seed {opt['manual_seed']} gives way to the interrupted run's, {seed}", stacklevel=3)
         opt["manual_seed"] = seed
-    # BasicSR makes the folders of new runs only; a state from elsewhere continues in this run's folder.
-    for name in _FOLDERS:
-        os.makedirs(opt["path"][name], exist_ok=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 __all__ = [
@@ -45,7 +45,7 @@ class SkippedSteps:
                 f"{self.allowed}: the run ends, its last checkpoint is good"
             )
         # BasicSR silences all but errors of other processes than the first.
-        get_root_logger().error(
+        logging.getLogger("basicsr").error(
             f"{message}; the step is left out ({self.in_a_row} in a row, train.max_skipped_steps is {self.allowed})"
         )
 

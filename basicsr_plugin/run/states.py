@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pickle
+import re
 import shutil
 import time
+import uuid
 import warnings
 import zipfile
 import zlib
@@ -17,8 +20,11 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from basicsr_plugin.options.schema import FORMATS
+
 __all__ = [
     "FORMATS",
+    "States",
     "find_weights",
     "fit_weights",
     "has_average",
@@ -29,7 +35,6 @@ __all__ = [
     "write_weights",
 ]
 
-FORMATS = ("pth", "safetensors")
 _WRAPPINGS = ("params", "params_ema", "state_dict")
 _PREFIXES = ("module.", "_orig_mod.", "net.")
 _ATTEMPTS = 3
@@ -37,6 +42,8 @@ _LASTING = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 )
 """Errors that another attempt a second later will meet again."""
+_UNSYNCED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What file systems answer that cannot force a file to disk, such as shares of Windows."""
 _NAMES_SHOWN = 5
 _CHECKSUM = "crc32"
 _DAMAGE = (
@@ -110,57 +117,131 @@ def _ema_stem(stem: str) -> str:
     return f"{network}_ema_{iteration}"
 
 
-def _write_whole(write: Callable[[BinaryIO], object], path: Path) -> None:
+class _Counted:
+    """File to write to that goes on counting when the disk is full, so that the message can say what was needed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.size = 0
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        size = memoryview(data).nbytes
+        self.size += size
+        self._keep(lambda: self.file.write(data))
+        return size
+
+    def flush(self) -> None:
+        self._keep(self.file.flush)
+
+    def _keep(self, act: Callable[[], object]) -> None:
+        if self.error is None:
+            try:
+                act()
+            except OSError as error:
+                self.error = error
+
+
+def _write_whole(write: Callable[[Any], object], path: Path) -> None:
     """Write beside ``path``, force the bytes to disk, then rename: readers see the old file or the new one."""
-    temporary = path.with_name(f"{path.name}.tmp")
     for attempt in range(1, _ATTEMPTS + 1):
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        size = 0
         try:
-            with open(temporary, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _flush(path.parent)
+            try:
+                with open(temporary, "wb") as file:
+                    counted = _Counted(file)
+                    try:
+                        write(counted)
+                    finally:
+                        size = counted.size
+                    counted.flush()
+                    if counted.error is not None:
+                        raise counted.error
+                    _sync(file.fileno(), _UNSYNCED)
+                os.replace(temporary, path)
+                _sync_folder(path.parent)
+            finally:
+                with contextlib.suppress(OSError):  # absent, or in a folder that the error at hand is about
+                    temporary.unlink()
         except Exception as error:
-            _remove_if_there(temporary)
             number = getattr(error, "errno", None)
             if attempt == _ATTEMPTS or number in _LASTING:
-                message = f"cannot write {path}: {_reason(error, path)}; what was saved before is as it was"
+                message = f"cannot write {path}: {_reason(error, path, size)}; what was saved before is as it was"
                 raise OSError(number or errno.EIO, message) from error
             warnings.warn(f"cannot write {path}, trying again: {error}", stacklevel=3)
             time.sleep(1)
-        except BaseException:
-            _remove_if_there(temporary)
-            raise
         else:
             return
 
 
-def _reason(error: Exception, path: Path) -> str:
-    if getattr(error, "errno", None) != errno.ENOSPC:
+def _reason(error: Exception, path: Path, size: int) -> str:
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return str(error)
-    return f"{os.strerror(errno.ENOSPC)} ({shutil.disk_usage(path.parent).free / 1e9:.3f} GB free)"
-
-
-def _remove_if_there(path: Path) -> None:
     try:
-        path.unlink()
+        free = f", {shutil.disk_usage(path.parent).free / 1e9:.3f} GB free"
     except OSError:
-        # Absent, or in a folder that the error at hand is about.
-        return
+        free = ""
+    return f"{os.strerror(error.errno)} ({size / 1e9:.3f} GB needed{free})"
 
 
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(descriptor: int, ignored: frozenset[int]) -> None:
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in ignored:
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force a folder's entries to disk where that can be done: not on Windows, nor on its shares."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        _sync(descriptor, _UNSYNCED | {errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR})
     finally:
         os.close(descriptor)
 
 
+class States:
+    """The files of one run.
+
+    Args:
+        models: Folder of the weights.
+        training_states: Folder of the states.
+        file_format: Of the weights, see :func:`write_weights`.
+    """
+
+    def __init__(
+        self, models: str | os.PathLike[str], training_states: str | os.PathLike[str], file_format: str
+    ) -> None:
+        self.models = Path(models)
+        self.training_states = Path(training_states)
+        self.file_format = file_format
+
+    def clean(self) -> None:
+        """Remove what killed processes left half-written; nobody else may be writing."""
+        for folder in (self.models, self.training_states):
+            for path in folder.glob("*.tmp"):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def save_weights(
+        self, weights: Mapping[str, Mapping[str, Tensor]], stem: str, metadata: Mapping[str, str] | None
+    ) -> None:
+        """Write the weights of a network, see :func:`write_weights`."""
+        write_weights(weights, self.models, stem, self.file_format, metadata)
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Write a training state under its iteration, see :func:`write_state`."""
+        write_state(state, self.training_states / f"{state['iter']}.state")
+
+
 def list_states(folder: Path) -> list[Path]:
     """Training states ``<iteration>.state`` in a folder, newest iteration first; none if the folder is missing."""
-    states = [path for path in folder.glob("*.state") if path.stem.isdigit()]
+    states = [path for path in folder.glob("*.state") if re.fullmatch("[0-9]+", path.stem)]
     return sorted(states, key=lambda path: int(path.stem), reverse=True)
 
 

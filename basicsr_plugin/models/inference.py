@@ -5,12 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from clusir_modules.inference.network import evaluating, final_image
 from clusir_modules.inference.tiles import blend_tiles, check_tiles, tile_spans
 from clusir_modules.ops.padding import pad_to_multiple
 
-__all__ = ["run_padded", "run_tiled"]
+__all__ = ["restore", "run_padded", "run_tiled"]
+
+
+@torch.no_grad()
+def restore(
+    net: nn.Module, image: Tensor, *, size_multiple: int = 1, tile: int | None = None, overlap: int = 0
+) -> Tensor:
+    """Restore images in evaluation mode.
+
+    Args:
+        net: Network; the image is its output, or the first of several.
+        image: Shape (B, C, H, W).
+        size_multiple: See :func:`run_padded`.
+        tile: See :func:`run_tiled`; None restores the image as a whole.
+        overlap: Likewise.
+    """
+
+    def run(part: Tensor) -> Tensor:
+        return run_padded(lambda padded: final_image(net(padded)), part, size_multiple)
+
+    with evaluating(net):
+        return run(image) if tile is None else run_tiled(run, image, tile=tile, overlap=overlap)
 
 
 def run_padded(net: Callable[[Tensor], Tensor], image: Tensor, multiple: int) -> Tensor:

@@ -9,6 +9,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from basicsr_plugin.options.schema import RunOptions
+
 __all__ = ["ProgressivePatches"]
 
 
@@ -53,6 +55,25 @@ class ProgressivePatches:
         self.gt_sizes = gt_sizes
         self.scale = scale
         self.ends = list(accumulate(iters))
+
+    @classmethod
+    def from_options(cls, options: RunOptions) -> ProgressivePatches | None:
+        """Those of ``datasets.train``, or None if it has none.
+
+        Raises:
+            ValueError: Some of the options are missing, or they do not fit.
+        """
+        data = options.dataset_options()["train"]
+        stages = {name: getattr(data, name) for name in ("mini_batch_sizes", "iters", "gt_sizes")}
+        if all(value is None for value in stages.values()):
+            return None
+        missing = [name for name in (*stages, "gt_size") if getattr(data, name) is None]
+        if missing:
+            raise ValueError(f"datasets.train: progressive patches also need {', '.join(missing)}")
+        replicas = 1 if options.dist or options.num_gpu == "auto" else max(options.num_gpu, 1)
+        stages["mini_batch_sizes"] = [size * replicas for size in data.mini_batch_sizes]
+        batch_size = data.batch_size_per_gpu * replicas
+        return cls(**stages, gt_size=data.gt_size, batch_size=batch_size, scale=options.scale)
 
     def crop(self, lq: Tensor, gt: Tensor, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """First samples of a batch, each cut to the same random window.

@@ -11,7 +11,8 @@ from basicsr.utils import tensor2img
 from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor
 
-from basicsr_plugin.option_schema import parameter_names
+from basicsr_plugin.options.schema import MetricOptions
+from basicsr_plugin.options.values import parameter_names
 
 __all__ = ["ValidationMetrics"]
 
@@ -24,16 +25,16 @@ class ValidationMetrics:
     left out for a picture that has none.
 
     Args:
-        metrics: The section: by name of the result, ``type`` and the function's options.
+        metrics: By name of the result.
     """
 
-    def __init__(self, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, metrics: Mapping[str, MetricOptions]) -> None:
         self.calls = {}
-        for name, section in metrics.items():
-            function = METRIC_REGISTRY.get(section["type"])
+        for name, metric in metrics.items():
+            function = METRIC_REGISTRY.get(metric.type)
             accepted = parameter_names(function)
-            options = {k: v for k, v in section.items() if k != "type" and (accepted is None or k in accepted)}
-            self.calls[name] = function, options
+            takes_better = accepted is None or "better" in accepted
+            self.calls[name] = function, {**metric.settings, **({"better": metric.better} if takes_better else {})}
 
     def __call__(self, result: Tensor, target: Tensor | None) -> dict[str, float]:
         """Evaluate on one picture.
