@@ -10,14 +10,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch.utils.data import default_collate
+from tqdm import tqdm
 
 from basicsr_plugin.options.schema import is_ours
+from basicsr_plugin.run.changes import picture_paths
 from basicsr_plugin.run.context import RunContext
 from basicsr_plugin.run.data import build_sampler, build_seeded_dataset
 from basicsr_plugin.run.resume import load_resume_state
 
 __all__ = ["try_out"]
+
+_SHOWN = 5
 
 
 class _FirstPicture:
@@ -51,6 +56,8 @@ def try_out(options: Mapping[str, Any]) -> None:
             opt["path"][name] = os.path.join(folder, name)
             os.makedirs(opt["path"][name])
         datasets = {phase: build_seeded_dataset(section, opt) for phase, section in opt["datasets"].items()}
+        for phase, dataset in datasets.items():
+            _require_pictures(f"datasets.{phase}", dataset, opt.get("scale", 1))
         _try_model(opt, datasets, state)
     sizes = ", ".join(f"{len(dataset)} in datasets.{phase}" for phase, dataset in datasets.items())
     print(f"check: the run {opt['name']!r} can start; samples: {sizes}")  # noqa: T201
@@ -76,6 +83,33 @@ def _try_model(opt: dict[str, Any], datasets: Mapping[str, Any], state: dict[str
         for phase, dataset in datasets.items():
             if phase != "train":
                 model.validation(_FirstPicture(dataset), 0 if opt["is_train"] else opt["name"], None, save_img=True)
+
+
+def _require_pictures(section: str, dataset: Any, scale: int) -> None:
+    """Read the sizes of all pictures that a data set lists, without decoding them.
+
+    Raises:
+        ValueError: Files are no pictures, or those of a pair do not fit; the message names the first ones.
+    """
+    faults = []
+    for files in tqdm(picture_paths(dataset) or (), desc=f"looking at {section}", unit="sample"):
+        if not all(map(os.path.lexists, files)):
+            continue  # keys of a data base
+        try:
+            sizes = [_picture_size(file) for file in files]
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+            continue
+        if len(sizes) == 2 and tuple(scale * side for side in sizes[0]) != sizes[1]:
+            faults.append(f"{files[0]} is of {sizes[0]} pixels, {files[1]} of {sizes[1]}")
+    if faults:
+        shown = "\n  ".join(faults[:_SHOWN])
+        raise ValueError(f"{section}: {len(faults)} samples cannot be used:\n  {shown}")
+
+
+def _picture_size(file: str) -> tuple[int, int]:
+    with Image.open(file) as picture:
+        return picture.size
 
 
 def _require_writable(folder: Path) -> None:

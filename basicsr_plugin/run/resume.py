@@ -92,12 +92,12 @@ def _read_complete(path: Path, opt: dict[str, Any]) -> tuple[dict[str, Any], dic
 
 
 def _continue_from(path: Path, state: dict[str, Any], weights: dict[str, Path], opt: dict[str, Any]) -> None:
-    from basicsr.utils import check_resume
-
     opt["path"]["resume_state"] = os.fspath(path)
-    check_resume(opt, state["iter"])
     for network, file in weights.items():
         opt["path"][f"pretrain_{network}"] = os.fspath(file)
+    for name, key in opt["path"].items():
+        if name.startswith("param_key") and key == "params_ema":  # the trained weights go on, not their average
+            opt["path"][name] = "params"
     seed = state.get("manual_seed", opt["manual_seed"])
     if seed != opt["manual_seed"]:
         warnings.warn(f"manual_seed {opt['manual_seed']} gives way to the interrupted run's, {seed}", stacklevel=3)
