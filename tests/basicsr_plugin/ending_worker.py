@@ -70,7 +70,7 @@ def arrange(moment: str, number: int, marker: Path) -> None:
 
     def count(self: Any, index: int) -> None:
         loaded.append(index)
-        if get_worker_info() is not None and len(loaded) == 5:
+        if get_worker_info() is not None and len(loaded) == 8:
             send_and_linger()
 
     if moment == "loading":

@@ -15,7 +15,7 @@ CLUSIR = {"type": "clusir_tiny", "dim": 8, "embed_dim": 16, "num_blocks": [1] * 
 
 @pytest.fixture
 def options(options, pictures, make_paired, tmp_path):
-    """Without faults: the tiny ClusIR with two losses, own data, a validation with a metric, and weights to start from."""
+    """Without faults: the tiny ClusIR with two losses, data of its own, a validation, and weights to start from."""
     task = {"name": "noise", "dataroot_gt": str(pictures / "gt"), "degradation": {"type": "GaussianNoise", "sigma": 25}}
     options["datasets"]["train"] = {
         "name": "train",
