@@ -126,6 +126,8 @@ INSIDE: dict[str, tuple[Callable[[int], None], set[int]]] = {
     "dead worker": (dead_worker, {0, 1}),
 }
 """Faults inside the process, and the exit codes that it may have then; 1 is an error that is named."""
+LASTING = ("disk that cannot be synced", "slow disk", "clock step")
+"""Those of them that end no training; a kill does, sooner or later."""
 OUTSIDE = ("kill", "SIGTERM", "SIGINT", "second start", "cut file")
 
 
@@ -190,6 +192,9 @@ class Soak:
             act, codes = INSIDE[fault]
             prepare = partial(act, self.draw.randint(1, 12))
             training = Training(self.options, root, warm=True, prepare=prepare)
+            if fault in LASTING and not wait(training, self.draw.uniform(2, 15)):
+                training.kill()
+                codes = {-signal.SIGKILL}
             self._require(training, fault, wait(training, killtest.STALLED), codes)
             return training.code == 0
         training = Training(self.options, root, warm=True)

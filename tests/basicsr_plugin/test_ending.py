@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,8 +116,17 @@ def test_two_processes_end_at_one_iteration_and_go_on(run_file, environment, tmp
     stopped = start("stopped", moment)
     assert stopped.returncode != 0
     assert stopped.stderr.count("SIGTERM: the run ends after iteration") == 1, stopped.stderr[-3000:]
+    shutil.copytree(tmp_path / "stopped", tmp_path / "alone")
     resumed = start("stopped", "", "--auto_resume")
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert "Resuming training from" in resumed.stderr
     assert_same_weights(tmp_path / "stopped", tmp_path / "undisturbed")
     assert best(tmp_path / "stopped") == best(tmp_path / "undisturbed")
+
+    program = [sys.executable, "-m", "basicsr_plugin.train", "-opt", run_file, "--root", tmp_path / "alone"]
+    alone = subprocess.run(
+        [*program, "--auto_resume"], env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    assert "processes was 2 when the state was saved and is 1 now" in alone.stderr
+    assert weights(tmp_path / "alone")
