@@ -26,8 +26,10 @@ test-fast: lint
 fuzz: $(VENV)/.test
 	CLUSIR_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS) -q tests/fuzz
 
+# Correctness and speed on a GPU in at most 4 minutes; writes benchmarks/results/gpu.*. Without a virtual environment, network and
+# BasicSR: `python3 -m benchmarks.gpu`.
 test-gpu: $(VENV)/.test
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m benchmarks.gpu
 
 # Kills a small training 20 times and compares its end with that of an undisturbed one: about 5 minutes.
 killtest: $(VENV)/.test

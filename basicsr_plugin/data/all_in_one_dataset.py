@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from basicsr.utils.registry import DATASET_REGISTRY
 from msgspec import Meta
@@ -16,6 +16,10 @@ from clusir_modules.data import Task, all_in_one
 __all__ = ["AllInOneDataset", "AllInOneOptions"]
 
 
+_PATCH_KEYS = ("gt_size", "use_hflip", "use_rot", "degrade", "cache")
+"""Options of training patches."""
+
+
 class AllInOneOptions(DatasetOptions, kw_only=True):
     """Section ``datasets.*`` of an :class:`AllInOneDataset`."""
 
@@ -25,6 +29,8 @@ class AllInOneOptions(DatasetOptions, kw_only=True):
     manual_seed: Annotated[int, Meta(ge=0)] | None = None
     verify: bool = False
     max_pixels: Annotated[int, Meta(ge=1)] | None = None
+    degrade: Literal["loader", "device"] | None = None
+    cache: Literal["device"] | None = None
 
     def __post_init__(self) -> None:
         """Check the tasks, and the options of the phase."""
@@ -38,9 +44,11 @@ class AllInOneOptions(DatasetOptions, kw_only=True):
 def _check_phase(options: AllInOneOptions, section: str) -> None:
     if options.scale != 1:
         raise ValueError(f"{section}: images and ground truth have one size, so scale must be 1, got {options.scale}")
+    if options.cache == "device" and options.degrade != "device":
+        raise ValueError(f"{section}: cache='device' needs degrade='device', got {options.degrade!r}")
     if options.phase == "train" and options.gt_size is None:
         raise ValueError(f"{section} must have gt_size, the side of the training patches in pixels")
-    needless = [key for key in ("gt_size", "use_hflip", "use_rot") if getattr(options, key)]
+    needless = [key for key in _PATCH_KEYS if getattr(options, key)]
     if options.phase != "train" and needless:
         raise ValueError(f"{section} takes whole images, so it must not have {', '.join(needless)}")
 
@@ -51,7 +59,8 @@ class AllInOneDataset(all_in_one.AllInOneDataset):
     Read are ``tasks`` (a list of mappings, see ``clusir_modules.data.Task``), ``gt_size`` (side of the patches, needed
     in the phase ``train``), ``use_hflip`` and ``use_rot`` (augmentation of patches as BasicSR's, both true by default),
     ``center_crop``, ``verify`` and ``seed``: by default ``manual_seed`` in training if it is in the section, else 0, so
-    that test data with synthetic degradations are the same in every run.
+    that test data with synthetic degradations are the same in every run. In the phase ``train``, ``degrade: device``
+    leaves degrading to the model, batch by batch on its device, and ``cache: device`` cutting the patches, too.
 
     Args:
         opt: The section, with ``phase`` as BasicSR's ``parse_options`` adds it.
@@ -80,6 +89,8 @@ class AllInOneDataset(all_in_one.AllInOneDataset):
             center_crop=options.center_crop,
             verify=options.verify,
             max_pixels=options.max_pixels,
+            degrade=options.degrade or "loader",
+            cache=options.cache,
         )
 
     @property

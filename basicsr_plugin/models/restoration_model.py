@@ -6,7 +6,9 @@ import datetime
 import logging
 import signal
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,16 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 
 from basicsr_plugin.compat.registration import register_once
+from basicsr_plugin.data.degrading import build_degrader
 from basicsr_plugin.data.progressive_patches import ProgressivePatches
 from basicsr_plugin.losses.objective import Objective
 from basicsr_plugin.models.inference import restore
 from basicsr_plugin.models.tensorboard import Board
 from basicsr_plugin.models.validation import Validator
 from basicsr_plugin.options.schema import ValOptions
-from basicsr_plugin.run import states
+from basicsr_plugin.run import captured_stepper, states
 from basicsr_plugin.run.average import Average
+from basicsr_plugin.run.captured_stepper import CapturedStepper
 from basicsr_plugin.run.changes import changed_options, changed_pictures, comparable
 from basicsr_plugin.run.checking import read_options
 from basicsr_plugin.run.context import RunContext
@@ -34,6 +38,7 @@ from basicsr_plugin.run.guards import find_nonfinite_entry
 from basicsr_plugin.run.optimizers import find_optimizer, resume_optimizers
 from basicsr_plugin.run.schedulers import LinearWarmupCosineLR, find_scheduler
 from basicsr_plugin.run.stepper import Stepper, eagerly
+from clusir_modules.data import DeviceDegrader
 from clusir_modules.serialization.network_files import network_metadata
 
 __all__ = ["RestorationModel"]
@@ -47,7 +52,8 @@ class RestorationModel(SRModel):
 
     A thin adapter: what it is asked for is done by ``stepper``, ``average``, ``validator``, ``board`` and ``states``. A
     run is reproducible, and one resumed from a training state ends with the same bits as one that was never interrupted
-    (on GPUs as far as their kernels are deterministic).
+    (on GPUs as far as their kernels are deterministic). With ``datasets.train.degrade: device`` the model degrades the
+    batches itself, by the same rule.
 
     Args:
         opt: Options as BasicSR's ``parse_options`` returns them.
@@ -61,6 +67,7 @@ class RestorationModel(SRModel):
         self.train_options = self.options.train if opt["is_train"] else None
         self.context = RunContext()
         self.average: Average | None = None
+        self.degrader: DeviceDegrader | None = None
         self.iteration = self.resumed_at = 0
         self.saved_at: tuple[int, int] | None = None
         self.validated = (-1, 0)
@@ -90,13 +97,17 @@ class RestorationModel(SRModel):
         train, net = self.options.train, self.get_bare_model(self.net_g)
         self.net_g.train()
         objective = Objective(list(train.loss_options().values()), net).to(self.device)
+        if train.cuda_graph:
+            captured_stepper.check_capturable(self.options, net, self.device)
         self.patches = ProgressivePatches.from_options(self.options)
+        self.degrader = build_degrader(self.opt, self.device)
         self.ema_decay = train.ema_decay
         if self.ema_decay > 0:
             self._start_average(net)
         self.setup_optimizers()
         self.setup_schedulers()
-        self.stepper = Stepper(
+        stepper = partial(CapturedStepper, average=self.average) if train.cuda_graph else Stepper
+        self.stepper = stepper(
             self.net_g,
             self.optimizer_g,
             objective,
@@ -156,13 +167,22 @@ class RestorationModel(SRModel):
         super().update_learning_rate(current_iter, warmup_iter)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Take a batch: "lq", and if there is a ground truth "gt"; "lq_path" is used in messages."""
-        self.lq = data["lq"].to(self.device)
-        if self.train_options is not None and self.train_options.channels_last:
-            self.lq = self.lq.contiguous(memory_format=torch.channels_last)
-        self.gt = data["gt"].to(self.device) if "gt" in data else None
+        """Take a batch: "lq", and if there is a ground truth "gt"; "lq_path" is used in messages.
+
+        A batch without "lq" waits to be degraded until its iteration is known.
+        """
         self.lq_paths = list(data.get("lq_path", ()))
         self.tasks = list(data.get("task", ()))
+        self.clean = data if self.degrader is not None and "lq" not in data else None
+        if self.clean is None:
+            self._take_pictures(data["lq"], data.get("gt"))
+
+    def _take_pictures(self, lq: Tensor, gt: Tensor | None) -> None:
+        # Copies from pinned memory (datasets.train.pin_memory) overlap with what the device still computes.
+        self.lq = lq.to(self.device, non_blocking=True)
+        if self.train_options is not None and self.train_options.channels_last:
+            self.lq = self.lq.contiguous(memory_format=torch.channels_last)
+        self.gt = None if gt is None else gt.to(self.device, non_blocking=True)
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Train on the batch, see :class:`Stepper`.
@@ -171,6 +191,9 @@ class RestorationModel(SRModel):
             FloatingPointError: The batch is not finite, or too many steps in a row were left out.
             ValueError: The batch has no ground truth.
         """
+        if self.degrader is not None and self.clean is not None:
+            batch = self.degrader(self.clean, current_iter)
+            self._take_pictures(batch["lq"], batch["gt"])
         if self.gt is None:
             raise ValueError(f"training needs a ground truth, got none for {self.lq_paths}")
         crop = self.patches.crop if self.patches is not None else None
@@ -179,10 +202,18 @@ class RestorationModel(SRModel):
             self.average.update(self.get_bare_model(self.net_g))
         self.output = step.output
         self.board.watch_routing(step.routings, self.tasks)
-        self.log_dict = self.reduce_loss_dict(step.terms)
+        if step.terms:
+            self.log_dict = self.reduce_loss_dict(step.terms)
+
+    def _settle(self) -> None:
+        """Learn how the latest iteration went, if that is not known yet."""
+        terms = self.stepper.settle()
+        if terms is not None:
+            self.log_dict = OrderedDict(terms)
 
     def get_current_log(self) -> Mapping[str, float]:
         """Losses by name; what the routers chose since the last call goes to TensorBoard."""
+        self._settle()
         self.board.write_routing(self.iteration)
         return super().get_current_log()
 
@@ -301,6 +332,7 @@ class RestorationModel(SRModel):
             FloatingPointError: The final weights are not finite.
             OSError: A file cannot be written that is final or required.
         """
+        self._settle()
         final = current_iter == -1
         nets = {"params": self.get_bare_model(self.net_g)}
         if self.average is not None:

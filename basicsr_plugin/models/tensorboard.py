@@ -48,7 +48,8 @@ class Board:
             return
         batch = routings[0].topk_indices.shape[0]
         named = list(tasks[:batch]) or ["all"] * batch
-        self.watched.append((named, [(r.cluster_probs.detach(), r.topk_indices) for r in routings]))
+        # Copies: a captured step overwrites what it returned.
+        self.watched.append((named, [(r.cluster_probs.detach().clone(), r.topk_indices.clone()) for r in routings]))
 
     def write_routing(self, iteration: int) -> None:
         """Write what was watched since the last call."""

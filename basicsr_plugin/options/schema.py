@@ -91,6 +91,7 @@ class TrainOptions(Options, kw_only=True):
     grad_clip: bool = False
     grad_clip_max_norm: Annotated[float, Meta(gt=0)] | None = None
     compile: bool = False
+    cuda_graph: bool = False
     channels_last: bool = False
     grad_checkpointing: bool = False
     max_skipped_steps: Natural = 10

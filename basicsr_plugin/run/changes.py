@@ -14,7 +14,7 @@ from basicsr_plugin.options.schema import RunOptions
 
 __all__ = ["changed_options", "changed_pictures", "comparable", "fingerprint", "picture_paths"]
 
-_NOT_COMPARED = ("train.compile", "datasets.train.num_worker_per_gpu", "datasets.train.pin_memory")
+_NOT_COMPARED = ("train.compile", "train.cuda_graph", "datasets.train.num_worker_per_gpu", "datasets.train.pin_memory")
 _ABSENT = "not set"
 
 

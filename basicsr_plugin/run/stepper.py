@@ -92,6 +92,8 @@ class Stepper:
         self.skipped = SkippedSteps(settings.max_skipped_steps)
         self.stop_agreed = 0
         self.wants_routing = False
+        self._leaves_out = False
+        self._paths: list[str] = []
 
     def take(
         self,
@@ -125,14 +127,11 @@ class Stepper:
         steps_now = iteration % self.accum_iter == 0
         if (iteration - 1) % self.accum_iter == 0:
             self.optimizer.zero_grad()
-            self._paths: list[str] = []
+            self._paths = []
             self._leaves_out = False
         self._paths += paths
         with self._gradient_exchange(steps_now):
-            outputs, routings = self._run(self.net, lq)
-            if self.amp_dtype is not None:
-                outputs = outputs.float() if isinstance(outputs, Tensor) else [stage.float() for stage in outputs]
-            total, terms = self.objective(outputs, gt, routings, bare(self.net))
+            total, terms, output, routings = self._evaluate(lq, gt)
             bad = find_nonfinite_terms(terms)
             # All processes leave out the same step: gradients are exchanged in the backward pass.
             if self._agree(bool(bad)) and not self._leaves_out:
@@ -141,8 +140,19 @@ class Stepper:
             if not self._leaves_out:
                 self.scaler.scale(total / self.accum_iter).backward()
         taken = steps_now and not self._leaves_out and self._step(where)
-        final = outputs if isinstance(outputs, Tensor) else outputs[0]
-        return Step(terms, final.detach(), routings, taken)
+        return Step(terms, output, routings, taken)
+
+    def settle(self) -> dict[str, float] | None:
+        """Terms of the latest iteration's loss if :meth:`take` could not give them yet, else None."""
+        return None
+
+    def _evaluate(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, Mapping[str, Tensor], Tensor, Any]:
+        """The loss, its terms by name, the final picture, and the routings if anybody wants them."""
+        outputs, routings = self._run(self.net, lq)
+        if self.amp_dtype is not None:
+            outputs = outputs.float() if isinstance(outputs, Tensor) else [stage.float() for stage in outputs]
+        total, terms = self.objective(outputs, gt, routings, bare(self.net))
+        return total, terms, (outputs if isinstance(outputs, Tensor) else outputs[0]).detach(), routings
 
     def _run(self, net: nn.Module, lq: Tensor) -> tuple[Any, Any]:
         """Outputs and, if anyone wants them, routings."""
@@ -192,17 +202,21 @@ class Stepper:
             nn.utils.clip_grads_with_norm_(parameters, self.max_norm, norm)
         # A scaler starts from a factor that is too large, and leaves such steps out by itself until it has a lower one.
         if not finite and self.scaler.get_scale() <= 1:
-            gradient = find_nonfinite_gradient(bare(self.net))
-            self.skipped.add(
-                f"the gradient {gradient} is not finite {where}, though the loss is, for the images "
-                f"{list(map(str, self._paths))}"
-            )
+            named = bare(self.net).named_parameters()
+            gradient = find_nonfinite_gradient({name: p.grad for name, p in named if p.grad is not None})
+            self.skipped.add(self._describe_gradient(gradient, where))
         if finite or self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
             self.scaler.update()
         if finite:
             self.skipped.clear()
         return finite
+
+    def _describe_gradient(self, gradient: str, where: str) -> str:
+        return (
+            f"the gradient {gradient} is not finite {where}, though the loss is, for the images "
+            f"{list(map(str, self._paths))}"
+        )
 
 
 def bare(net: nn.Module) -> nn.Module:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import check_choice, check_feature_map
+from .constants import constants
 from .precision import full_precision, widen
 from .tracing import exporting
 
@@ -17,7 +18,7 @@ __all__ = ["dwt2d", "idwt2d"]
 
 _MODES = frozenset({"zero", "symmetric", "reflect", "periodization"})
 _HAAR_NAMES = frozenset({"haar", "db1"})
-_PART_SIZE = 2**18  # elements
+_PART_SIZE = 2**20  # bytes
 _FILTER_BANKS: dict[str, tuple[tuple[float, ...], ...]] = {}
 
 
@@ -36,8 +37,8 @@ class _HaarAnalysis(torch.autograd.Function):
         batch, channels, height, width = x.shape
         ll = _empty_like_layout(x, batch, channels, height // 2, width // 2)
         details = _empty_like_layout(x, batch, 3 * channels, height // 2, width // 2)
-        for part, *bands in _parts(x, ll, *details.chunk(3, dim=1)):
-            _analyze_into(part, *bands)
+        for part, low, other in _parts(x, ll, details):
+            _analyze_into(part, low, other)
         return ll, details
 
     @staticmethod
@@ -94,18 +95,22 @@ def _parts(x: Tensor, *bands: Tensor) -> Iterable[tuple[Tensor, ...]]:
     """On a CPU the maps in parts of the batch, so that what lies between two steps stays in its cache."""
     if x.device.type != "cpu" or x.shape[0] == 0:
         return [(x, *bands)]
-    images = max(_PART_SIZE // x[0].numel(), 1)
+    images = max(_PART_SIZE // (x[0].numel() * x.element_size()), 1)
     return zip(*(maps.split(images) for maps in (x, *bands)), strict=True)
 
 
-def _analyze_into(x: Tensor, ll: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> None:
-    even, odd = x[..., 0::2], x[..., 1::2]
-    low = torch.lerp(even, odd, 0.5)
-    high = low - odd
+def _analyze_into(x: Tensor, ll: Tensor, details: Tensor) -> None:
+    batch, channels, height, width = x.shape
+    columns = _empty_like_layout(x, batch, 2 * channels, height, width // 2)
+    low, high = columns.chunk(2, dim=1)
+    odd = x[..., 1::2]
+    torch.lerp(x[..., 0::2], odd, 0.5, out=low)
+    torch.sub(low, odd, out=high)
+    bands = details.unflatten(1, (3, channels))  # LH, HL, HH
     torch.add(low[..., 0::2, :], low[..., 1::2, :], out=ll)
-    torch.sub(low[..., 0::2, :], low[..., 1::2, :], out=lh)
-    torch.add(high[..., 0::2, :], high[..., 1::2, :], out=hl)
-    torch.sub(high[..., 0::2, :], high[..., 1::2, :], out=hh)
+    torch.add(high[..., 0::2, :], high[..., 1::2, :], out=bands[:, 1])
+    columns = columns.unflatten(1, (2, channels))
+    torch.sub(columns[..., 0::2, :], columns[..., 1::2, :], out=bands[:, 0::2])
 
 
 def _synthesize_into(x: Tensor, ll: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> None:
@@ -202,7 +207,7 @@ def _analyze(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: str
     else:
         x = _extend(x, dim, left, right, mode)
     shape = (2, 1, 1, length) if dim == 3 else (2, 1, length, 1)
-    weight = torch.tensor(taps[:2], dtype=x.dtype, device=x.device).flip(1).view(shape).repeat(channels, 1, 1, 1)
+    weight = constants((*taps[0][::-1], *taps[1][::-1]), x).view(shape).repeat(channels, 1, 1, 1)
     return F.conv2d(x, weight, stride=(1, 2) if dim == 3 else (2, 1), groups=channels)
 
 
@@ -217,7 +222,7 @@ def _synthesize(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: 
     if kept < 1:
         raise ValueError(f"ll and details are too small for a wavelet of {length} taps, got {size} along dim {dim}")
     shape = (2, 1, 1, length) if dim == 3 else (2, 1, length, 1)
-    weight = torch.tensor(taps[2:], dtype=x.dtype, device=x.device).view(shape).repeat(channels, 1, 1, 1)
+    weight = constants((*taps[2], *taps[3]), x).view(shape).repeat(channels, 1, 1, 1)
     x = F.conv_transpose2d(x, weight, stride=(1, 2) if dim == 3 else (2, 1), groups=channels)
     return x.narrow(dim, start, kept)
 

@@ -46,7 +46,14 @@ def build(settings: dict[str, Any], folder: Path, *, rank: int, world: int) -> A
             "world_size": world,
             "is_train": True,
             "auto_resume": False,
-            "datasets": {"train": {"name": "t", "type": "AllInOneDataset", "batch_size_per_gpu": BATCH // world}},
+            "datasets": {
+                "train": {
+                    "name": "t",
+                    "type": "PairedImageDataset",
+                    "batch_size_per_gpu": BATCH // world,
+                    "num_worker_per_gpu": 0,
+                }
+            },
             "network_g": network,
             "path": {"pretrain_network_g": None, "strict_load_g": True, **folders},
             "train": train,
