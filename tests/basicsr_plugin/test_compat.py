@@ -210,3 +210,34 @@ class TestOptions:
         options["model_type"] = "SRModel"
         options["train"]["acum_iter"] = 2
         assert parse()["train"]["acum_iter"] == 2
+
+    @pytest.mark.parametrize("folder", ["results_root", "experiments_root"])
+    def test_folders_elsewhere_of_other_models_are_left_to_basicsr(self, parse, options, tmp_path, folder):
+        from basicsr_plugin.run.checking import check_folders
+
+        options["path"][folder] = str(tmp_path.parent / "other disk")
+        with pytest.raises(ValueError, match=f"path.{folder} must be a folder in"):
+            check_folders(options, tmp_path)
+        options["model_type"] = "SRModel"
+        parse()
+
+    def test_a_key_that_stands_twice_is_an_error_for_our_model_and_a_warning_for_others(self, parse, options):
+        twice = "\nname: again\n"
+        with pytest.raises(ValueError, match="'name' is set twice, in line 1 and again in line"):
+            parse(change=lambda text: text + twice)
+        options["model_type"] = "SRModel"
+        with pytest.warns(UserWarning, match="'name' is set twice.*the later value counts"):
+            assert parse(change=lambda text: text + twice)["name"] == "again"
+
+    @pytest.mark.parametrize("seed", [0, 2**31 + 5, 202601311530, 2**64 - 1])
+    def test_seeds_of_any_size_are_taken_for_any_model(self, parse, options, seed):
+        options["manual_seed"] = seed
+        drawn = []
+        for model in ("SRModel", "RestorationModel"):
+            options["model_type"] = model
+            assert parse()["manual_seed"] == seed
+            drawn.append(torch.rand(3).tolist())
+        assert drawn[0] == drawn[1]
+        options["manual_seed"] = seed % 2**32
+        parse()
+        assert (torch.rand(3).tolist() == drawn[0]) == (seed < 2**32)
