@@ -43,7 +43,7 @@ from clusir_modules.serialization.network_files import network_metadata
 
 __all__ = ["RestorationModel"]
 
-_LONGEST_WAIT = datetime.timedelta(days=30)
+_LONGEST_WAIT = datetime.timedelta(days=1)
 """For the others to wait, while one process validates or saves."""
 
 
@@ -314,7 +314,7 @@ class RestorationModel(SRModel):
             if done
             else f"{name}: the run ends before its first iteration"
         )
-        if self.options.dist:  # whoever ends first has the others ended by torchrun
+        if self.waiting is not None:  # whoever ends first has the others ended by torchrun
             torch.distributed.barrier(group=self.waiting)
         raise SystemExit(128 + asked)
 
@@ -351,6 +351,8 @@ class RestorationModel(SRModel):
             if final or required:
                 raise
             logging.getLogger("basicsr").error(f"{error}; the run goes on, and tries again at the next checkpoint")
+        if self.waiting is not None:
+            torch.distributed.barrier(group=self.waiting)
 
     def save_network(self, net: Any, net_label: str, current_iter: int, param_key: str | list[str] = "params") -> None:
         """Write weights in ``logger.save_checkpoint_format``, whole or not at all; the first process does it.

@@ -99,7 +99,7 @@ class Validator:
             found[number] = measure(visuals["result"], visuals.get("gt"))
             if save_img:
                 name = names.unique(number, sample["lq_path"][0])
-                write_picture(tensor2img(visuals["result"]), self._path(dataset_name, name, iteration))
+                self._write(tensor2img(visuals["result"]), self._path(dataset_name, name, iteration))
             progress.update(self.world_size if names.known else 1)
         progress.close()
         values = [row for _, row in sorted(self._gathered(found).items())]
@@ -109,6 +109,15 @@ class Validator:
         self.latest = {metric: _mean(values, metric) for metric in self.metrics if metric not in skipped}
         if self.latest:
             self._record(dataset_name, iteration, writer)
+
+    def _write(self, picture: Any, path: Path) -> None:
+        """Write a picture; in training no full disk is worth the end of the run."""
+        try:
+            write_picture(picture, path)
+        except OSError as error:
+            if self.label is not None:
+                raise
+            logging.getLogger("basicsr").error(f"a picture cannot be written: {error}; the run goes on")
 
     def _own_part(
         self, loader: Any, *, shared: bool, before_each: Callable[[], None]

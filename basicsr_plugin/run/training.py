@@ -22,6 +22,7 @@ from basicsr_plugin.run.data import build_sampler, build_seeded_dataset
 from basicsr_plugin.run.folders import fit_name, make_folders, put_aside
 from basicsr_plugin.run.lock import RunLock
 from basicsr_plugin.run.resume import load_resume_state
+from basicsr_plugin.run.writer import ForgivingWriter
 
 __all__ = ["TrainingRun"]
 
@@ -62,8 +63,13 @@ class TrainingRun:
         signals = self.context.signals
         signals.watch()
         try:
-            with signals.interrupting():
-                self._set_up()
+            try:
+                with signals.interrupting():
+                    self._set_up()
+            except SystemExit:
+                name = signal.Signals(signals.asked).name
+                logging.getLogger("basicsr").warning(f"{name}: the run ends while it starts")
+                raise
             self._loop()
         finally:
             _end_workers()
@@ -232,7 +238,7 @@ def _start_tensorboard(opt: dict[str, Any], *, anew: bool) -> Any:
     folder = os.path.join(opt["root_path"], "tb_logger", opt["name"])
     if anew and opt["rank"] == 0:
         put_aside(folder)
-    return init_tb_logger(log_dir=folder)
+    return ForgivingWriter(lambda: init_tb_logger(log_dir=folder)) if opt["rank"] == 0 else None
 
 
 def _end_workers() -> None:

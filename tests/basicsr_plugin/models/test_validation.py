@@ -141,6 +141,20 @@ def test_a_picture_that_cannot_be_written_is_an_error(tmp_path):
         write_picture(np.zeros((4, 4, 3), np.uint8), tmp_path / "file/a.png")
 
 
+def test_a_full_disk_costs_pictures_in_training_and_ends_a_test(tmp_path, monkeypatch, messages):
+    def refuse(picture, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(module, "write_picture", refuse)
+    validator = make(tmp_path)
+    validator(loader(["a.png", "b.png"]), 4, restored, save_img=True)
+    assert set(validator.latest) == {"psnr", "worst"}
+    assert len(messages()) == 2
+    assert "a picture cannot be written" in messages()[0]
+    with pytest.raises(OSError, match="No space left"):
+        make(tmp_path, label="run")(loader(["a.png"]), "run", restored, save_img=True)
+
+
 def test_progress_counts_pictures(tmp_path, monkeypatch):
     counted = []
     monkeypatch.setattr(module.tqdm, "update", lambda self, n: counted.append(n))
