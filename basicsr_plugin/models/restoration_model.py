@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
-import signal
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -31,20 +29,18 @@ from basicsr_plugin.options.schema import ValOptions
 from basicsr_plugin.run import captured_stepper, states
 from basicsr_plugin.run.average import Average
 from basicsr_plugin.run.captured_stepper import CapturedStepper
-from basicsr_plugin.run.changes import changed_options, changed_pictures, comparable
+from basicsr_plugin.run.changes import comparable, report_changes
 from basicsr_plugin.run.checking import read_options
 from basicsr_plugin.run.context import RunContext
 from basicsr_plugin.run.guards import find_nonfinite_entry
 from basicsr_plugin.run.optimizers import find_optimizer, resume_optimizers
+from basicsr_plugin.run.progress import Progress
 from basicsr_plugin.run.schedulers import LinearWarmupCosineLR, find_scheduler
 from basicsr_plugin.run.stepper import Stepper, eagerly
 from clusir_modules.data import DeviceDegrader
 from clusir_modules.serialization.network_files import network_metadata
 
 __all__ = ["RestorationModel"]
-
-_LONGEST_WAIT = datetime.timedelta(days=1)
-"""For the others to wait, while one process validates or saves."""
 
 
 class RestorationModel(SRModel):
@@ -65,30 +61,26 @@ class RestorationModel(SRModel):
     def __init__(self, opt: dict[str, Any]) -> None:
         self.options = read_options(opt)
         self.train_options = self.options.train if opt["is_train"] else None
-        self.context = RunContext()
+        self.progress = Progress(self.options)
         self.average: Average | None = None
         self.degrader: DeviceDegrader | None = None
-        self.iteration = self.resumed_at = 0
-        self.saved_at: tuple[int, int] | None = None
-        self.validated = (-1, 0)
         super().__init__(opt)
         self.board = Board(None, self.get_bare_model(self.net_g))
         path, val = self.options.path, self.options.val or ValOptions()
         file_format = self.options.logger.save_checkpoint_format if self.options.logger else "pth"
         self.states = states.States(path.models or "", path.training_states or "", file_format)
-        self.waiting = torch.distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT) if opt["dist"] else None
         self.validator = Validator(
             val,
             path.visualization or "",
             label=None if self.is_train else val.suffix or self.options.name,
             rank=self.options.rank,
             world_size=self.options.world_size,
-            group=self.waiting,
+            group=self.progress.group,
         )
 
     def join(self, context: RunContext) -> None:
         """Share what the loop knows."""
-        self.context = context
+        self.progress.context = context
         self.board.writer = context.tb_logger
         self.stepper.wants_routing = self.board.wants_routing
 
@@ -114,7 +106,7 @@ class RestorationModel(SRModel):
             train,
             seed=self.options.manual_seed or 0,
             rank=self.options.rank,
-            asked=lambda: self.context.signals.asked,
+            asked=lambda: self.progress.context.signals.asked,
         )
         if train.accum_iter > 1 or train.amp == "fp16":
             # The schedule counts iterations, some of which take no optimizer step.
@@ -163,7 +155,7 @@ class RestorationModel(SRModel):
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Advance the schedules; the first thing in an iteration, and so a place where a run may end."""
         self.stop_if_asked(current_iter - 1)
-        self.iteration = current_iter
+        self.progress.iteration = current_iter
         super().update_learning_rate(current_iter, warmup_iter)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
@@ -214,7 +206,7 @@ class RestorationModel(SRModel):
     def get_current_log(self) -> Mapping[str, float]:
         """Losses by name; what the routers chose since the last call goes to TensorBoard."""
         self._settle()
-        self.board.write_routing(self.iteration)
+        self.board.write_routing(self.progress.iteration)
         return super().get_current_log()
 
     def test(self) -> None:
@@ -245,7 +237,7 @@ class RestorationModel(SRModel):
 
         def stop() -> None:
             if training:
-                self._agree_to_stop()
+                self.stepper.stop_agreed = self.progress.ask_all()
                 self.stop_if_asked(current_iter)
 
         name = dataloader.dataset.opt["name"]
@@ -258,39 +250,16 @@ class RestorationModel(SRModel):
             watch=lambda number, visuals: self.board.show_example(name, number, visuals, current_iter),
             writer=tb_logger,
         )
-        if training:
-            self._count_validated(current_iter)
-
-    def _count_validated(self, iteration: int) -> None:
-        done = self.validated[1] + 1 if self.validated[0] == iteration else 1
-        self.validated = iteration, done
         # BasicSR saves before it validates.
-        if self.saved_at is not None and self.saved_at[1] == iteration and done == self._val_sets():
+        if training and self.progress.count_validated(current_iter) and self.progress.is_saved(current_iter):
             try:
-                self.save_training_state(*self.saved_at)
+                self.save_training_state(*self.progress.saved_at)
             except OSError as error:
                 logging.getLogger("basicsr").error(f"{error}; the run goes on")
-
-    def _val_sets(self) -> int:
-        return sum(phase.split("_")[0] == "val" for phase in self.options.datasets)
-
-    def validation_due(self, iteration: int) -> bool:
-        """Whether this iteration has a validation that is not finished yet."""
-        val, sets = self.options.val, self._val_sets()
-        if val is None or not sets or iteration % val.val_freq:
-            return False
-        return self.validated[0] != iteration or self.validated[1] < sets
 
     def can_stop(self, done: int) -> bool:
         """Whether the state after an iteration can be saved: no gradient is half accumulated."""
         return done % self.stepper.accum_iter == 0
-
-    def _agree_to_stop(self) -> None:
-        """Let the processes know whether any is asked to stop, where no gradients are exchanged."""
-        if self.options.dist:
-            asked = torch.tensor([self.context.signals.asked])
-            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX, group=self.waiting)
-            self.stepper.stop_agreed = int(asked)
 
     def stop_if_asked(self, done: int) -> None:
         """Save and end the process if SIGTERM or SIGINT has come.
@@ -302,21 +271,11 @@ class RestorationModel(SRModel):
             SystemExit: With 128 and the number of the signal.
         """
         # Several processes stop at the iteration that they agreed on, a single one at once.
-        asked = self.stepper.stop_agreed if self.options.dist else self.context.signals.asked
-        if not asked or not self.can_stop(done):
-            return
-        saved = self.saved_at is not None and self.saved_at[1] == done
-        if done > self.resumed_at and not saved:
-            self.save(self.context.epoch, done, required=True)
-        name = signal.Signals(asked).name
-        logging.getLogger("basicsr").warning(
-            f"{name}: the run ends after iteration {done}, and its state is saved; --auto_resume continues it"
-            if done
-            else f"{name}: the run ends before its first iteration"
-        )
-        if self.waiting is not None:  # whoever ends first has the others ended by torchrun
-            torch.distributed.barrier(group=self.waiting)
-        raise SystemExit(128 + asked)
+        asked = self.stepper.stop_agreed if self.options.dist else self.progress.context.signals.asked
+        if asked and self.can_stop(done):
+            if done > self.progress.resumed_at and not self.progress.is_saved(done):
+                self.save(self.progress.context.epoch, done, required=True)
+            self.progress.end(asked, done)
 
     def save(self, epoch: int, current_iter: int, *, required: bool = False) -> None:
         """Write weights, then training state; nothing if weights are not finite, so that the last good ones stay.
@@ -351,8 +310,7 @@ class RestorationModel(SRModel):
             if final or required:
                 raise
             logging.getLogger("basicsr").error(f"{error}; the run goes on, and tries again at the next checkpoint")
-        if self.waiting is not None:
-            torch.distributed.barrier(group=self.waiting)
+        self.progress.wait()
 
     def save_network(self, net: Any, net_label: str, current_iter: int, param_key: str | list[str] = "params") -> None:
         """Write weights in ``logger.save_checkpoint_format``, whole or not at all; the first process does it.
@@ -377,7 +335,7 @@ class RestorationModel(SRModel):
         if current_iter == -1:
             return
         if self.options.rank == 0:
-            sampler = self.context.sampler
+            sampler = self.progress.context.sampler
             self.states.save_state(
                 {
                     "epoch": epoch,
@@ -389,13 +347,13 @@ class RestorationModel(SRModel):
                     "best_metric_results": self.validator.best,
                     "averaged": self.average is not None,
                     "skipped_steps": self.stepper.skipped.in_a_row,
-                    "validation_due": self.validation_due(current_iter),
+                    "validation_due": self.progress.validation_due(current_iter),
                     "sampler": sampler.position(epoch, current_iter) if sampler is not None else None,
                     "options": comparable(self.options),
-                    "pictures": self.context.fingerprint,
+                    "pictures": self.progress.context.fingerprint,
                 }
             )
-        self.saved_at = epoch, current_iter
+        self.progress.saved_at = epoch, current_iter
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         """Take up optimizers, schedules, loss scale and best metrics from a training state.
@@ -403,29 +361,21 @@ class RestorationModel(SRModel):
         Options that have changed since take effect, and the log lists them. A validation that was due when the state
         was written, and that the run did not live to finish, is made up for.
         """
-        changed = self._report_changes(resume_state)
+        changed = report_changes(resume_state, self.options, self.progress.context.fingerprint)
         if not resume_optimizers(self, resume_state, changed):
             super().resume_training(resume_state)
         if resume_state.get("grad_scaler") and self.stepper.scaler.is_enabled():
             self.stepper.scaler.load_state_dict(resume_state["grad_scaler"])
         self.validator.best = resume_state.get("best_metric_results", {})
         self.stepper.skipped.in_a_row = resume_state.get("skipped_steps", 0)
-        self.resumed_at = resume_state["iter"]
+        self.progress.resumed_at = resume_state["iter"]
         if self.options.rank == 0:
             self.states.clean()
         if resume_state.get("validation_due") and self.options.val is not None:
-            for loader in self.context.val_loaders:
-                self.validation(loader, self.resumed_at, self.context.tb_logger, self.options.val.save_img)
-
-    def _report_changes(self, state: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        logger = logging.getLogger("basicsr")
-        changed = changed_options(state["options"], comparable(self.options)) if "options" in state else {}
-        for name, (old, new) in changed.items():
-            logger.warning(f"{name} was {old} when the state was saved and is {new} now, which takes effect")
-        pictures = changed_pictures(state.get("pictures"), self.context.fingerprint)
-        if pictures is not None:
-            logger.warning(f"the pictures of datasets.train have changed since the state was saved: {pictures}")
-        return changed
+            for loader in self.progress.context.val_loaders:
+                self.validation(
+                    loader, self.progress.resumed_at, self.progress.context.tb_logger, self.options.val.save_img
+                )
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool | None = True, param_key: str | None = "params"
@@ -435,14 +385,7 @@ class RestorationModel(SRModel):
         Raises:
             ValueError: The file is refused or damaged, or does not fit the network.
         """
-        net, path, strict = self.get_bare_model(net), Path(load_path), bool(strict)
-        loaded = states.read_weights(path, param_key=param_key)
-        weights, differences = states.fit_weights(loaded, net.state_dict(), strict=strict, source=path)
-        logger = logging.getLogger("basicsr")
-        logger.info(f"Loading {type(net).__name__} from {path}.")
-        for difference in differences:
-            logger.warning(f"{path}: {difference}")
-        net.load_state_dict(weights, strict=strict)
+        states.load_into(self.get_bare_model(net), Path(load_path), strict=bool(strict), param_key=param_key)
 
 
 register_once(MODEL_REGISTRY, RestorationModel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 
 from basicsr_plugin.options.schema import RunOptions
 
-__all__ = ["changed_options", "changed_pictures", "comparable", "fingerprint", "picture_paths"]
+__all__ = ["changed_options", "changed_pictures", "comparable", "fingerprint", "picture_paths", "report_changes"]
 
 _NOT_COMPARED = ("train.compile", "train.cuda_graph", "datasets.train.num_worker_per_gpu", "datasets.train.pin_memory")
 _ABSENT = "not set"
@@ -50,6 +51,29 @@ def changed_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str,
     names = [*new, *(name for name in old if name not in new)]
     pairs = {name: (old.get(name, _ABSENT), new.get(name, _ABSENT)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def report_changes(
+    state: Mapping[str, Any], options: RunOptions, pictures: Mapping[str, Any] | None
+) -> dict[str, tuple[Any, Any]]:
+    """Log what differs between a run and the state that it goes on from.
+
+    Args:
+        state: The training state.
+        options: Of the run.
+        pictures: :func:`fingerprint` of its pictures.
+
+    Returns:
+        Old and new value of each option that has changed, by dotted name.
+    """
+    logger = logging.getLogger("basicsr")
+    changed = changed_options(state["options"], comparable(options)) if "options" in state else {}
+    for name, (old, new) in changed.items():
+        logger.warning(f"{name} was {old} when the state was saved and is {new} now, which takes effect")
+    others = changed_pictures(state.get("pictures"), pictures)
+    if others is not None:
+        logger.warning(f"the pictures of datasets.train have changed since the state was saved: {others}")
+    return changed
 
 
 def picture_paths(dataset: Any) -> list[tuple[str, ...]] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import pickle
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from basicsr_plugin.options.schema import FORMATS
 
@@ -29,6 +30,7 @@ __all__ = [
     "fit_weights",
     "has_average",
     "list_states",
+    "load_into",
     "read_state",
     "read_weights",
     "write_state",
@@ -393,6 +395,22 @@ def fit_weights(
     if differences and (strict or not fitting):
         raise ValueError(f"{source} does not fit the network:\n  " + "\n  ".join(differences))
     return fitting, differences
+
+
+def load_into(net: nn.Module, path: Path, *, strict: bool, param_key: str | None) -> None:
+    """Load weights into a network, whatever wrapped them, and log what differs.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: The file is refused or damaged, or does not fit the network.
+    """
+    loaded = read_weights(path, param_key=param_key)
+    weights, differences = fit_weights(loaded, net.state_dict(), strict=strict, source=path)
+    logger = logging.getLogger("basicsr")
+    logger.info(f"Loading {type(net).__name__} from {path}.")
+    for difference in differences:
+        logger.warning(f"{path}: {difference}")
+    net.load_state_dict(weights, strict=strict)
 
 
 def _first_line(error: Exception) -> str:

@@ -168,7 +168,7 @@ class TrainingRun:
         self.logger.info(f"End of training. Time consumed: {seconds}")
         self.logger.info("Save the latest model.")
         self.model.save(epoch=-1, current_iter=-1)
-        if self.model.validated != (self.total, len(self.context.val_loaders)):
+        if self.model.progress.validated != (self.total, len(self.context.val_loaders)):
             self._validate()
 
     def _wait_for(self, prefetcher: Any) -> Any:
