@@ -293,6 +293,9 @@ class RestorationModel(SRModel):
         """
         self._settle()
         final = current_iter == -1
+        missed = self.progress.missed
+        if final and missed is not None and missed[1] == self.progress.iteration:
+            self.save(*missed)
         nets = {"params": self.get_bare_model(self.net_g)}
         if self.average is not None:
             nets["params_ema"] = self.average.net
@@ -306,9 +309,11 @@ class RestorationModel(SRModel):
         try:
             self.save_network(list(nets.values()), "net_g", current_iter, list(nets))
             self.save_training_state(epoch, current_iter)
+            self.progress.missed = None
         except OSError as error:
             if final or required:
                 raise
+            self.progress.missed = epoch, current_iter
             logging.getLogger("basicsr").error(f"{error}; the run goes on, and tries again at the next checkpoint")
         self.progress.wait()
 

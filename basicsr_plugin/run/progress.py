@@ -29,6 +29,7 @@ class Progress:
         iteration: The running one.
         resumed_at: Iteration of the state that the run goes on from, 0 for a new run.
         saved_at: Epoch and iteration of the last training state.
+        missed: Epoch and iteration of the last checkpoint, if it could not be written.
         validated: Iteration of the last validation, and how many data sets are done.
         group: Process group in which nobody gives up waiting; None for a single process.
     """
@@ -37,6 +38,7 @@ class Progress:
         self.context = RunContext()
         self.iteration = self.resumed_at = 0
         self.saved_at: tuple[int, int] | None = None
+        self.missed: tuple[int, int] | None = None
         self.validated = (-1, 0)
         self.group = torch.distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT) if options.dist else None
         self._val = options.val

@@ -208,6 +208,24 @@ def test_a_disk_that_fills_up_leaves_a_checkpoint_out_and_the_run_goes_on(
     assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
 
 
+def test_a_last_checkpoint_that_a_full_disk_cost_is_written_at_the_end(train, options, tmp_path, monkeypatch, messages):
+    train(options, root=tmp_path / "undisturbed")
+    tries = []
+
+    def full_once(path, mode):
+        if Path(path).name.startswith("20.state."):
+            tries.append(path)
+            if len(tries) == 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return builtins.open(path, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "open", full_once, raising=False)
+        train(options, root=tmp_path / "full")
+    assert "20.state: No space left on device" in messages()[0]
+    assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
+
+
 class TestData:
     @pytest.fixture
     def options(self, options):
