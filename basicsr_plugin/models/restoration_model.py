@@ -255,7 +255,7 @@ class RestorationModel(SRModel):
             try:
                 self.save_training_state(*self.progress.saved_at)
             except OSError as error:
-                logging.getLogger("basicsr").error(f"{error}; the run goes on")
+                self._miss(error, *self.progress.saved_at)
 
     def can_stop(self, done: int) -> bool:
         """Whether the state after an iteration can be saved: no gradient is half accumulated."""
@@ -313,9 +313,12 @@ class RestorationModel(SRModel):
         except OSError as error:
             if final or required:
                 raise
-            self.progress.missed = epoch, current_iter
-            logging.getLogger("basicsr").error(f"{error}; the run goes on, and tries again at the next checkpoint")
+            self._miss(error, epoch, current_iter)
         self.progress.wait()
+
+    def _miss(self, error: OSError, epoch: int, current_iter: int) -> None:
+        self.progress.missed = epoch, current_iter
+        logging.getLogger("basicsr").error(f"{error}; the run goes on, and tries again at the next checkpoint")
 
     def save_network(self, net: Any, net_label: str, current_iter: int, param_key: str | list[str] = "params") -> None:
         """Write weights in ``logger.save_checkpoint_format``, whole or not at all; the first process does it.

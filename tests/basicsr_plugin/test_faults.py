@@ -208,14 +208,18 @@ def test_a_disk_that_fills_up_leaves_a_checkpoint_out_and_the_run_goes_on(
     assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
 
 
-def test_a_last_checkpoint_that_a_full_disk_cost_is_written_at_the_end(train, options, tmp_path, monkeypatch, messages):
+@pytest.mark.parametrize("writing", [1, 2])
+def test_a_last_checkpoint_that_a_full_disk_cost_is_written_at_the_end(
+    train, options, tmp_path, monkeypatch, messages, writing
+):
+    """The state is written when the checkpoint is due, and once more after the validation."""
     train(options, root=tmp_path / "undisturbed")
     tries = []
 
     def full_once(path, mode):
         if Path(path).name.startswith("20.state."):
             tries.append(path)
-            if len(tries) == 1:
+            if len(tries) == writing:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return builtins.open(path, mode)
 
