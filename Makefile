@@ -11,7 +11,7 @@ UNIT_TESTS := -n 2 --dist worksteal
 export OMP_NUM_THREADS_TEST ?= 1
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: demo bench test test-fast test-gpu killtest lint clean fuzz docs quality contest
+.PHONY: demo bench test test-fast test-gpu killtest soak lint clean fuzz docs quality contest
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m basicsr_plugin.demo --out $(OUT)
@@ -34,6 +34,11 @@ test-gpu: $(VENV)/.test
 # Kills a small training 20 times and compares its end with that of an undisturbed one: about 5 minutes.
 killtest: $(VENV)/.test
 	$(BIN)/python tools/killtest.py
+
+# Trains under random faults for MINUTES, and compares every end with that of an undisturbed training.
+MINUTES ?= 60
+soak: $(VENV)/.test
+	$(BIN)/python tools/soak.py --minutes $(MINUTES)
 
 # Speed and memory beside peers, about 13 minutes on two idle cores; writes benchmarks/results.
 bench: $(VENV)/.test

@@ -1,4 +1,4 @@
-"""BasicSR plugin of clusir: architectures, losses, metrics, data sets and a training model.
+"""BasicSR plugin of clusir: architectures, losses, metrics, data sets, and the training of them.
 
 Importing this package does nothing; :func:`register` brings everything into BasicSR's registries.
 """
@@ -16,7 +16,8 @@ def register() -> None:
     Raises:
         ImportError: BasicSR is missing, or another folder named ``basicsr`` hides it.
     """
-    import_module("basicsr_plugin.compat").install()
+    import_module("basicsr_plugin.compat").prepare()
+    import_module("basicsr_plugin.run.seam").install()
     for area in ("archs", "losses", "metrics", "data", "models"):
         import_module(f"basicsr_plugin.{area}")
 

@@ -8,7 +8,9 @@ import runpy
 import sys
 from pathlib import Path
 
-from basicsr_plugin import checkout, option_files, register
+from basicsr_plugin import register
+from basicsr_plugin.compat import checkout
+from basicsr_plugin.options import files
 
 __all__ = ["main"]
 
@@ -36,9 +38,9 @@ def main(argv: list[str] | None = None) -> None:
         elif arguments.command == "unlink":
             _report("removed", checkout.unlink(arguments.checkout))
         elif arguments.copy is not None:
-            _report("wrote", [option_files.copy_option(arguments.copy, arguments.to)])
+            _report("wrote", [files.copy_option(arguments.copy, arguments.to)])
         else:
-            _report("", option_files.list_options())
+            _report("", files.list_options())
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 

@@ -1,4 +1,4 @@
-"""Training: ``python -m basicsr_plugin.train -opt FILE [--root DIR] [BasicSR's arguments]``."""
+"""Training: ``python -m basicsr_plugin.train -opt FILE [--root DIR] [--check] [--force] [BasicSR's arguments]``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def take_root(argv: list[str]) -> tuple[str, list[str]]:
 
     Returns:
         The folder for ``experiments``, ``results`` and ``tb_logger``, by default the working directory, and the other
-        arguments, which are BasicSR's.
+        arguments.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--root", default=os.getcwd())
@@ -30,12 +30,19 @@ def take_root(argv: list[str]) -> tuple[str, list[str]]:
 
 
 def main() -> None:
-    """Train as the command line says."""
+    """Train as the command line says; options for other models than the plugin's go through BasicSR's own loop."""
     register()
-    from basicsr.train import train_pipeline
-
     root, sys.argv = take_root(sys.argv)
-    train_pipeline(root)
+    from basicsr_plugin.run import seam
+    from basicsr_plugin.run.training import TrainingRun
+
+    if not seam.asks_for_ours(sys.argv):
+        from basicsr.train import train_pipeline
+
+        train_pipeline(root)
+        return
+    opt, args, own = seam.parse(root)
+    TrainingRun({**opt, "root_path": root}, option_file=args.opt, force=own.force).run()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -95,8 +95,7 @@ def write_options(folder: Path, total_iter: int) -> Path:
             "scheduler": {"type": "LinearWarmupCosineLR", "warmup_iter": 5, "eta_min": 1.0e-5},
             "total_iter": total_iter,
             "warmup_iter": -1,
-            "pixel_opt": {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"},
-            "balance_opt": {"loss_weight": 0.01},
+            "losses": [{"type": "L1Loss"}, {"type": "load_balance", "weight": 0.01}],
         },
         "val": {
             "val_freq": VALIDATE_EVERY,
@@ -117,9 +116,10 @@ class Training:
         options: Option file.
         root: Folder for its results.
         warm: Fork this process, which has imported everything, instead of starting a new one.
+        prepare: Called in the fork, before it trains.
     """
 
-    def __init__(self, options: Path, root: Path, *, warm: bool) -> None:
+    def __init__(self, options: Path, root: Path, *, warm: bool, prepare: Callable[[], object] = lambda: None) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.output = root / "output.txt"
         self.folder = root / "experiments" / "killtest"
@@ -129,7 +129,7 @@ class Training:
                 self.process = None
                 self.pid = os.fork()
                 if self.pid == 0:
-                    _train_and_exit(arguments, output.fileno())
+                    _train_and_exit(arguments, output.fileno(), prepare)
             else:
                 self.process = subprocess.Popen(
                     [sys.executable, "-m", "basicsr_plugin.train", *arguments],
@@ -186,7 +186,7 @@ class Training:
         return max((int(path.stem) for path in (self.folder / "training_states").glob("*.state")), default=0)
 
 
-def _train_and_exit(arguments: list[str], output: int) -> NoReturn:
+def _train_and_exit(arguments: list[str], output: int, prepare: Callable[[], object]) -> NoReturn:
     """In a forked process: what ``python -m basicsr_plugin.train`` does."""
     code = 1
     try:
@@ -196,9 +196,11 @@ def _train_and_exit(arguments: list[str], output: int) -> NoReturn:
         sys.argv = ["train", *arguments]
         from basicsr_plugin.train import main
 
-        time.sleep(1)  # BasicSR names a folder that it puts aside by the second, and a fork starts faster than that
+        prepare()
         main()
         code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -365,6 +367,17 @@ def _check_resumed(training: Training, expected: int) -> list[str]:
     return []
 
 
+def import_for_forks() -> None:
+    """Import all that a training needs."""
+    import torch
+
+    import basicsr_plugin.train
+
+    torch.set_num_threads(1)
+    basicsr_plugin.register()
+    import basicsr_plugin.run.training
+
+
 def main() -> int:
     """Run the test as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -376,13 +389,7 @@ def main() -> int:
     sys.path.insert(0, str(REPOSITORY))
     os.environ.update(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
     if arguments.warm:
-        import torch
-
-        import basicsr_plugin.train
-
-        torch.set_num_threads(1)
-        basicsr_plugin.register()
-        import basicsr.train  # noqa: F401 - for the forks
+        import_for_forks()
     settings = {"kills": arguments.kills, "seed": arguments.seed, "warm": arguments.warm}
     if arguments.out is not None:
         arguments.out.mkdir(parents=True)

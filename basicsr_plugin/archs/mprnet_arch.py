@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from basicsr.utils.registry import ARCH_REGISTRY
 
-from basicsr_plugin.registration import register_once
+from basicsr_plugin.compat.registration import register_once
 from clusir_modules.networks.mprnet import MPRNet, mprnet_deblurring, mprnet_denoising, mprnet_deraining
 
 __all__ = ["MPRNet", "mprnet_deblurring", "mprnet_denoising", "mprnet_deraining"]

@@ -1,4 +1,7 @@
-"""Loading whose errors arrive: BasicSR's thread dies of them, a worker that is killed may leave a lost connection."""
+"""Loading whose errors arrive, by workers that no signal to the group ends.
+
+BasicSR's thread dies of errors, and a worker that is killed may leave a lost connection.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from basicsr.data import prefetch_dataloader
+
+from basicsr_plugin.compat.held_back import held_back
 
 __all__ = ["PrefetchGenerator", "install"]
 
@@ -51,8 +56,22 @@ def _naming_lost_workers(load: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def _starting_workers_held_back(start: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(start)
+    def wrapper(*args: Any) -> Any:
+        with held_back():
+            return start(*args)
+
+    return wrapper
+
+
 _NEXT = _naming_lost_workers(prefetch_dataloader.CPUPrefetcher.next)
 _PRELOAD = _naming_lost_workers(prefetch_dataloader.CUDAPrefetcher.preload)
+_STARTS = [
+    (prefetcher, name, _starting_workers_held_back(getattr(prefetcher, name)))
+    for prefetcher in (prefetch_dataloader.CPUPrefetcher, prefetch_dataloader.CUDAPrefetcher)
+    for name in ("__init__", "reset")
+]
 
 
 def install() -> None:
@@ -60,3 +79,5 @@ def install() -> None:
     prefetch_dataloader.PrefetchGenerator = PrefetchGenerator
     prefetch_dataloader.CPUPrefetcher.next = _NEXT
     prefetch_dataloader.CUDAPrefetcher.preload = _PRELOAD
+    for prefetcher, name, start in _STARTS:
+        setattr(prefetcher, name, start)

@@ -26,7 +26,7 @@ def main() -> None:
         parser.error(f"--iterations must be >= 1, got {arguments.iterations}")
 
     from basicsr_plugin import train
-    from basicsr_plugin.option_files import OptionLoader, find_option
+    from basicsr_plugin.options.files import OptionLoader, find_option
 
     start = time.monotonic()
     arguments.out.mkdir(parents=True, exist_ok=True)

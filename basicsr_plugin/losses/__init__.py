@@ -1,4 +1,4 @@
-"""Losses registered with BasicSR."""
+"""Losses registered with BasicSR, and the sum of them that a run trains on."""
 
 from __future__ import annotations
 
@@ -8,5 +8,6 @@ compat.prepare()
 
 from basicsr_plugin.losses.edge_loss import EdgeLoss  # noqa: E402 - after the repairs
 from basicsr_plugin.losses.l1_ms_ssim_loss import L1MSSSIMLoss  # noqa: E402 - after the repairs
+from basicsr_plugin.losses.routing_losses import ROUTING_LOSS_REGISTRY  # noqa: E402 - after the repairs
 
-__all__ = ["EdgeLoss", "L1MSSSIMLoss"]
+__all__ = ["ROUTING_LOSS_REGISTRY", "EdgeLoss", "L1MSSSIMLoss"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor
 
-from basicsr_plugin.registration import register_once
+from basicsr_plugin.compat.registration import register_once
 from clusir_modules.losses import edge
 
 __all__ = ["EdgeLoss"]

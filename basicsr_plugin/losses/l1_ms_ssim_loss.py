@@ -7,7 +7,7 @@ import math
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor
 
-from basicsr_plugin.registration import register_once
+from basicsr_plugin.compat.registration import register_once
 from clusir_modules.losses import l1_ms_ssim
 
 __all__ = ["L1MSSSIMLoss"]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from basicsr.utils.registry import METRIC_REGISTRY
 
-from basicsr_plugin.registration import register_once
+from basicsr_plugin.compat.registration import register_once
 from clusir_modules.metrics import psnr, ssim
 
 __all__ = ["calculate_psnr_all_in_one", "calculate_ssim_all_in_one"]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import clusir_modules as cm
-from basicsr_plugin.averaging import move_average
-from basicsr_plugin.captured_step import CapturedStep
+from basicsr_plugin.run.average import move_average
+from basicsr_plugin.run.captured_step import CapturedStep
 
 __all__ = ["Setting", "training_step"]
 

@@ -18,7 +18,7 @@ import yaml
 from torch import Tensor, nn
 
 import basicsr_plugin
-from basicsr_plugin.registration import register_once
+from basicsr_plugin.compat.registration import register_once
 
 Options = dict[str, Any]
 REPOSITORY = Path(__file__).parents[2]
@@ -142,7 +142,8 @@ class Killed(Exception):
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """Train in this process as ``python -m basicsr_plugin.train`` does."""
-    import basicsr.train
+    import basicsr.data
+    import basicsr.models
     from basicsr.data import build_dataloader
     from basicsr.models import build_model
 
@@ -176,8 +177,8 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]
         folder = tmp_path if root is None else root
         folder.mkdir(exist_ok=True)
         file = write_options(options, tmp_path / "options.yml")
-        monkeypatch.setattr(basicsr.train, "build_model", build_recorded)
-        monkeypatch.setattr(basicsr.train, "build_dataloader", build_recorded_loader)
+        monkeypatch.setattr(basicsr.models, "build_model", build_recorded)
+        monkeypatch.setattr(basicsr.data, "build_dataloader", build_recorded_loader)
         monkeypatch.setattr(sys, "argv", ["train", "-opt", str(file), "--root", str(folder), *arguments])
         monkeypatch.chdir(tmp_path if cwd is None else cwd)
         if kill_at < 0:

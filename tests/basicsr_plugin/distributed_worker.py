@@ -25,12 +25,13 @@ def build(settings: dict[str, Any], folder: Path, *, rank: int, world: int) -> A
     folders = {name: str(folder / name) for name in ("models", "training_states", "visualization")}
     torch.manual_seed(rank)  # DistributedDataParallel hands the first one's weights round.
     network = {"type": "clusir_tiny", "dim": 8, "embed_dim": 16, "num_blocks": [1] * 4, "num_heads": [1] * 4}
+    settings = dict(settings)
     train = {
         "ema_decay": 0.9,
         "optim_g": {"type": "SGD", "lr": 0.1},
         "scheduler": {"type": "MultiStepLR", "milestones": [100]},
         "total_iter": 8,
-        "pixel_opt": {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"},
+        "losses": [{"type": "L1Loss"}, *settings.pop("losses", [])],
         **settings,
     }
     model = build_model(
@@ -45,7 +46,14 @@ def build(settings: dict[str, Any], folder: Path, *, rank: int, world: int) -> A
             "world_size": world,
             "is_train": True,
             "auto_resume": False,
-            "datasets": {"train": {"name": "t", "type": "AllInOneDataset", "batch_size_per_gpu": BATCH // world}},
+            "datasets": {
+                "train": {
+                    "name": "t",
+                    "type": "PairedImageDataset",
+                    "batch_size_per_gpu": BATCH // world,
+                    "num_worker_per_gpu": 0,
+                }
+            },
             "network_g": network,
             "path": {"pretrain_network_g": None, "strict_load_g": True, **folders},
             "train": train,
@@ -96,14 +104,12 @@ def furthest(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
     return float(max((first[name] - tensor).abs().max() for name, tensor in second.items()) / scale)
 
 
+STATISTICS = ("load_balance", "cluster_information")
 CASES = {
     "plain": ({}, 1),
-    "balance": ({"balance_opt": {"loss_weight": 0.5}, "information_opt": {"loss_weight": 0.5}}, 1),
+    "balance": ({"losses": [{"type": name, "weight": 0.5} for name in STATISTICS]}, 1),
     "shared balance": (
-        {
-            "balance_opt": {"loss_weight": 0.5, "all_reduce": True},
-            "information_opt": {"loss_weight": 0.5, "all_reduce": True},
-        },
+        {"losses": [{"type": name, "weight": 0.5, "all_reduce": True} for name in STATISTICS]},
         1,
     ),
     "accumulated and checkpointed": ({"accum_iter": 2, "grad_checkpointing": True}, 2),
@@ -122,7 +128,7 @@ def main() -> None:
         alone = build({**settings}, folder, rank=0, world=1)
         alone.net_g.load_state_dict(model.get_bare_model(model.net_g).state_dict())
         found[name] = furthest(gradients(model, iterations, rank, world), gradients(alone, iterations, 0, 1))
-        if settings.get("balance_opt"):
+        if settings.get("losses"):
             found[f"{name}, logged"] = model.log_dict["l_balance"], alone.log_dict["l_balance"]
 
     model = build({"optim_g": {"type": "AdamW", "lr": 1e-3}, "max_skipped_steps": 1}, folder, rank=rank, world=world)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from basicsr_plugin import checkpoints
+from basicsr_plugin.run import states as checkpoints
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 SOURCE = Path("net.pth")
@@ -117,7 +117,9 @@ class TestWriting:
         monkeypatch.setattr(checkpoints.os, "replace", record_replace)
         checkpoints.write_weights({"params": WEIGHTS}, tmp_path, "net_g_1", file_format)
         path = tmp_path / f"net_g_1.{file_format}"
-        temporary = path.with_name(f"{path.name}.tmp")
+        temporary = calls[0][1]
+        assert temporary.parent == tmp_path
+        assert temporary.name.startswith(path.name)
         assert calls == [("fsync", temporary), ("replace", temporary, path), ("fsync", tmp_path)]
 
     @pytest.mark.parametrize("file_format", checkpoints.FORMATS)
@@ -126,10 +128,9 @@ class TestWriting:
         checkpoints.write_weights({"params": WEIGHTS}, tmp_path, "net_g_1", file_format)
         path = tmp_path / f"net_g_1.{file_format}"
         old = path.read_bytes()
-        path.with_name(f"{path.name}.tmp").symlink_to("/dev/full")
-        with pytest.raises(
-            OSError, match=r"net_g_1.*No space left on device \(\d+.\d+ GB free\); what was saved"
-        ) as caught:
+        monkeypatch.setattr(checkpoints, "open", lambda path, mode: open("/dev/full", mode, 0), raising=False)
+        needed = r"\(0.000 GB needed, \d+.\d+ GB free\)"
+        with pytest.raises(OSError, match=rf"net_g_1.*No space left on device {needed}; what was saved") as caught:
             checkpoints.write_weights({"params": {"a": torch.ones(9999)}}, tmp_path, "net_g_1", file_format)
         assert caught.value.errno == errno.ENOSPC
         assert path.read_bytes() == old
@@ -286,3 +287,71 @@ class TestFitting:
     def test_a_file_of_another_network_is_refused_even_without_strictness(self):
         with pytest.raises(ValueError, match="does not fit"):
             checkpoints.fit_weights({"b": torch.ones(1)}, WEIGHTS, strict=False, source=SOURCE)
+
+
+class TestFileSystems:
+    def test_the_size_that_a_full_disk_lacked_is_the_files(self, tmp_path, monkeypatch):
+        weights = {"params": {"a": torch.zeros(3_000_000)}}  # 12 MB
+        monkeypatch.setattr(checkpoints, "open", lambda path, mode: open("/dev/full", mode), raising=False)
+        with pytest.raises(OSError, match=r"net_g_1.pth: No space left on device \(0.012 GB needed"):
+            checkpoints.write_weights(weights, tmp_path, "net_g_1", "pth")
+
+    def test_a_quota_is_named_likewise(self, tmp_path, monkeypatch):
+        def refuse(path, mode):
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+        monkeypatch.setattr(checkpoints, "open", refuse, raising=False)
+        with pytest.raises(OSError, match=r"5.state: Disk quota exceeded \(.* GB needed"):
+            checkpoints.write_state({"iter": 5}, tmp_path / "5.state")
+
+    @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+    def test_where_nothing_can_be_forced_to_disk_files_are_written_all_the_same(self, tmp_path, monkeypatch, number):
+        def refuse(descriptor):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(checkpoints.os, "fsync", refuse)
+        checkpoints.write_state({"iter": 5}, tmp_path / "5.state")
+        assert os.listdir(tmp_path) == ["5.state"]
+
+    def test_a_folder_that_cannot_be_opened_is_written_to_all_the_same(self, tmp_path, monkeypatch):
+        def refuse(path, flags):
+            raise PermissionError(errno.EACCES, "as on Windows")
+
+        monkeypatch.setattr(checkpoints.os, "open", refuse)
+        checkpoints.write_state({"iter": 5}, tmp_path / "5.state")
+        assert os.listdir(tmp_path) == ["5.state"]
+
+    def test_bytes_that_are_lost_on_their_way_to_the_disk_are_an_error(self, tmp_path, monkeypatch):
+        def lose(descriptor):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(checkpoints.os, "fsync", lose)
+        with pytest.warns(UserWarning, match="trying again"), pytest.raises(OSError, match="Input/output error"):
+            checkpoints.write_state({"iter": 5}, tmp_path / "5.state")
+        assert not os.listdir(tmp_path)
+
+    @pytest.mark.parametrize("name", ["with blank", "[brackets]*", os.fsdecode(b"caf\xe9"), "ü"])
+    @pytest.mark.parametrize("file_format", checkpoints.FORMATS)
+    def test_folders_may_have_any_name(self, tmp_path, name, file_format):
+        folder = tmp_path / name
+        folder.mkdir()
+        checkpoints.write_weights({"params": WEIGHTS, "params_ema": WEIGHTS}, folder, "net_g_7", file_format)
+        checkpoints.write_state({"epoch": 0, "iter": 7, "optimizers": [], "schedulers": []}, folder / "7.state")
+        assert [path.name for path in checkpoints.list_states(folder)] == ["7.state"]
+        assert checkpoints.read_state(folder / "7.state")["iter"] == 7
+        path = checkpoints.find_weights(folder, "net_g_7", file_format)
+        assert_weights(checkpoints.read_weights(path, param_key="params_ema"))
+
+    def test_states_with_names_that_are_no_plain_number_are_left_alone(self, tmp_path):
+        for name in ("5.state", "4².state", "٣.state", "8 (copy).state", "-9.state", ".state"):
+            (tmp_path / name).touch()
+        assert [path.name for path in checkpoints.list_states(tmp_path)] == ["5.state"]
+
+    def test_what_a_killed_process_left_is_removed(self, tmp_path):
+        models, folder = tmp_path / "models", tmp_path / "training_states"
+        for part in (models, folder):
+            part.mkdir()
+            (part / "net_g_4.pth.1234.tmp").touch()
+            (part / "kept.pth").touch()
+        checkpoints.States(models, folder, "pth").clean()
+        assert [path.name for part in (models, folder) for path in part.iterdir()] == ["kept.pth"] * 2

@@ -174,7 +174,7 @@ def test_two_processes_on_cpus_train_as_one_with_both_batches(
 
 
 def test_options_are_listed_and_copied(capsys, tmp_path, monkeypatch):
-    from basicsr_plugin import option_files
+    from basicsr_plugin.options import files as option_files
 
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped/one.yml").write_text("name: one\n")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import basicsr_plugin
-from basicsr_plugin import compat
+from basicsr_plugin.compat import imports as compat
 
 
 def run_python(code, environment, cwd, **variables):
@@ -46,7 +47,7 @@ def test_registering_twice_is_as_registering_once():
 def test_a_name_that_is_taken_by_another_project_is_said_so():
     from basicsr.utils.registry import Registry
 
-    from basicsr_plugin.registration import register_once
+    from basicsr_plugin.compat.registration import register_once
 
     registry = Registry("test")
     registry.register(type("ClusIR", (), {"__module__": "other.project"}))
@@ -88,6 +89,23 @@ def test_an_unbuilt_checkout_gets_its_version_from_its_file(monkeypatch, tmp_pat
     (tmp_path / "VERSION").write_text("1.4.9\n")
     compat._supply_version(tmp_path / "basicsr")
     assert sys.modules["basicsr.version"].__version__ == "1.4.9"
+
+
+def make_script(monkeypatch, end=""):
+    """A copy of BasicSR's train.py, other lines before its functions, as the module that runs."""
+    import types
+
+    import basicsr.train
+
+    script = types.ModuleType("__main__")
+    source = (
+        Path(basicsr.train.__file__)
+        .read_text()
+        .replace("\n\ndef train_pipeline(", "\n\n# a comment\n\ndef train_pipeline(")
+    )
+    exec(compile(source.split("if __name__")[0] + end, "train.py", "exec"), script.__dict__)
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    return script
 
 
 class TestOptions:
@@ -146,18 +164,39 @@ class TestOptions:
         assert parse()["num_gpu"] == 2
 
     @pytest.mark.parametrize("model_type", ["SRModel", "RestorationModel"])
-    def test_only_runs_of_the_plugins_model_get_its_sampler(self, options, parse, model_type):
+    def test_only_runs_of_the_plugins_model_get_its_sampler(self, options, parse, model_type, monkeypatch):
+        script = make_script(monkeypatch)
+        options["model_type"] = model_type
+        parse()
         from basicsr.data import build_dataset
         from basicsr.data.data_sampler import EnlargedSampler
 
-        from basicsr_plugin.script_patches import patch_training_script
+        assert (script.EnlargedSampler is EnlargedSampler) == (model_type == "SRModel")
+        assert (script.build_dataset is build_dataset) == (model_type == "SRModel")
+        assert script.load_resume_state.stands_for is not None
 
-        options["model_type"] = model_type
-        script = {"EnlargedSampler": None, "build_dataset": None, "load_resume_state": None}
-        patch_training_script(script, parse())
-        assert (script["EnlargedSampler"] is EnlargedSampler) == (model_type == "SRModel")
-        assert (script["build_dataset"] is build_dataset) == (model_type == "SRModel")
-        assert callable(script["load_resume_state"])
+    def test_what_a_script_defines_itself_stays_and_is_said(self, options, parse, monkeypatch):
+        script = make_script(monkeypatch, "\n\n\ndef init_tb_loggers(opt):\n    return None\n")
+        exec("class EnlargedSampler(EnlargedSampler): pass\ndef load_resume_state(opt): return 1", script.__dict__)
+        own = script.EnlargedSampler, script.load_resume_state, script.init_tb_loggers
+        with pytest.warns(
+            UserWarning, match="the script has its own load_resume_state, EnlargedSampler, which are used"
+        ):
+            parse()
+        assert (script.EnlargedSampler, script.load_resume_state, script.init_tb_loggers) == own
+        assert script.build_model.stands_for is not None
+
+    @pytest.mark.filterwarnings("ignore:num_gpu")
+    def test_a_second_run_of_a_script_gets_functions_of_its_own(self, options, parse, monkeypatch):
+        script = make_script(monkeypatch)
+        parse()
+        first = script.load_resume_state, script.EnlargedSampler
+        parse()
+        assert script.load_resume_state is not first[0]
+        assert script.EnlargedSampler is not first[1]
+        options["model_type"] = "SRModel"
+        parse()
+        assert script.EnlargedSampler.__name__ == "EnlargedSampler"
 
     def test_unknown_options_stop_a_run_before_it_touches_older_results(self, train, options, tmp_path):
         (tmp_path / "experiments" / "run").mkdir(parents=True)
@@ -171,3 +210,34 @@ class TestOptions:
         options["model_type"] = "SRModel"
         options["train"]["acum_iter"] = 2
         assert parse()["train"]["acum_iter"] == 2
+
+    @pytest.mark.parametrize("folder", ["results_root", "experiments_root"])
+    def test_folders_elsewhere_of_other_models_are_left_to_basicsr(self, parse, options, tmp_path, folder):
+        from basicsr_plugin.run.checking import check_folders
+
+        options["path"][folder] = str(tmp_path.parent / "other disk")
+        with pytest.raises(ValueError, match=f"path.{folder} must be a folder in"):
+            check_folders(options, tmp_path)
+        options["model_type"] = "SRModel"
+        parse()
+
+    def test_a_key_that_stands_twice_is_an_error_for_our_model_and_a_warning_for_others(self, parse, options):
+        twice = "\nname: again\n"
+        with pytest.raises(ValueError, match="'name' is set twice, in line 1 and again in line"):
+            parse(change=lambda text: text + twice)
+        options["model_type"] = "SRModel"
+        with pytest.warns(UserWarning, match="'name' is set twice.*the later value counts"):
+            assert parse(change=lambda text: text + twice)["name"] == "again"
+
+    @pytest.mark.parametrize("seed", [0, 2**31 + 5, 202601311530, 2**64 - 1])
+    def test_seeds_of_any_size_are_taken_for_any_model(self, parse, options, seed):
+        options["manual_seed"] = seed
+        drawn = []
+        for model in ("SRModel", "RestorationModel"):
+            options["model_type"] = model
+            assert parse()["manual_seed"] == seed
+            drawn.append(torch.rand(3).tolist())
+        assert drawn[0] == drawn[1]
+        options["manual_seed"] = seed % 2**32
+        parse()
+        assert (torch.rand(3).tolist() == drawn[0]) == (seed < 2**32)

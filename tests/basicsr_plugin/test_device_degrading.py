@@ -97,7 +97,7 @@ def test_validation_between_iterations_takes_pictures_as_they_are(build, device_
 @pytest.mark.parametrize(
     ("options_of_set", "message"),
     [
-        ({"degrade": "gpu"}, "degrade must be one of device, loader, got 'gpu'"),
+        ({"degrade": "gpu"}, "degrade must be loader or device or ~ .none., got 'gpu'"),
         ({"degrade": None, "cache": "device"}, "cache='device' needs degrade='device'"),
         ({"cached": "device"}, "unknown option 'cached' in datasets.train; did you mean 'cache'"),
     ],
@@ -110,6 +110,7 @@ def test_wrong_options_are_named(train, device_options, options_of_set, message)
 
 def test_another_data_set_cannot_leave_its_degradations_to_the_model(build, device_options, pictures, make_paired):
     paired = {**make_paired("train", pictures), "phase": "train", "gt_size": 16, "degrade": "device"}
+    paired |= {"batch_size_per_gpu": 2, "num_worker_per_gpu": 0}
     device_options["datasets"]["train"] = paired
     with pytest.raises(ValueError, match=r"is for the type AllInOneDataset, .* got PairedImageDataset"):
         build(device_options)
@@ -120,4 +121,13 @@ def test_validation_data_are_degraded_in_the_loader(pictures):
 
     task = {**TASKS[0], "dataroot_gt": str(pictures / "gt")}
     with pytest.raises(ValueError, match="takes whole images, so it must not have degrade, cache"):
-        AllInOneDataset({"name": "v", "phase": "val", "tasks": [task], "degrade": "device", "cache": "device"})
+        AllInOneDataset(
+            {
+                "name": "v",
+                "type": "AllInOneDataset",
+                "phase": "val",
+                "tasks": [task],
+                "degrade": "device",
+                "cache": "device",
+            }
+        )

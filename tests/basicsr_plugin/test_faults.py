@@ -16,9 +16,8 @@ import pytest
 import torch
 from torch.utils.data import get_worker_info
 
-from basicsr_plugin import checkpoints
 from basicsr_plugin.models.restoration_model import RestorationModel
-from basicsr_plugin.training_run import TERMINATED
+from basicsr_plugin.run import states as checkpoints
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -89,7 +88,7 @@ class TestTermination:
             call_at(patch, 7, self.terminate)
             with pytest.raises(SystemExit) as ended:
                 train(options, root=tmp_path / "stopped")
-        assert ended.value.code == TERMINATED == 143
+        assert ended.value.code == 143
         assert "SIGTERM: the run ends after iteration 7, and its state is saved" in messages("WARNING")[-1]
         assert state(tmp_path / "stopped", 7)["iter"] == 7
         resumed = train(options, "--auto_resume", root=tmp_path / "stopped")
@@ -138,14 +137,6 @@ class TestTermination:
             train(options)
         assert not list((tmp_path / "experiments/run/models").iterdir())
 
-    def test_a_second_one_acts_as_without_the_plugin(self, train, options, monkeypatch):
-        received = []
-        signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-        call_at(monkeypatch, 7, lambda: (self.terminate(), self.terminate()))
-        with pytest.raises(SystemExit):
-            train(options)
-        assert received == [signal.SIGTERM]
-
 
 def in_another_process(action):
     """Class and text of the error that something ends with in a fork of this process."""
@@ -183,7 +174,7 @@ def test_a_kill_between_checkpoint_and_validation_loses_no_best_value(train, opt
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(RestorationModel, "nondist_validation", kill)
+        patch.setattr(RestorationModel, "validation", kill)
         with pytest.raises(Killed):
             train(options, root=tmp_path / "killed")
     assert state(tmp_path / "killed", 10)["validation_due"]
@@ -193,26 +184,49 @@ def test_a_kill_between_checkpoint_and_validation_loses_no_best_value(train, opt
     assert 10 in {record["iter"] for record in best.values()}, "nothing was to lose"
 
 
-def test_a_disk_that_fills_up_ends_the_run_and_spares_the_checkpoints(train, options, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_leaves_a_checkpoint_out_and_the_run_goes_on(
+    train, options, tmp_path, monkeypatch, messages
+):
     train(options, root=tmp_path / "undisturbed")
 
     def full(path, mode):
         file = builtins.open(path, mode)
-        if Path(path).name == "15.state.tmp":
+        if Path(path).name.startswith("15.state.") and "w" in mode:
             file.write(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return file
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "open", full, raising=False)
-        with pytest.raises(OSError, match=r"cannot write .*15.state: No space left on device"):
-            train(options, root=tmp_path / "full")
+        train(options, root=tmp_path / "full")
+    assert re.search(r"cannot write .*15.state: No space left on device \(.* GB needed.*tries again", messages()[0])
     assert sorted(path.name for path in (tmp_path / "full/experiments/run/training_states").iterdir()) == [
         "10.state",
+        "20.state",
         "5.state",
     ]
-    resumed = train(options, "--auto_resume", root=tmp_path / "full")
-    assert len(resumed.losses) == 10
+    assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("writing", [1, 2])
+def test_a_last_checkpoint_that_a_full_disk_cost_is_written_at_the_end(
+    train, options, tmp_path, monkeypatch, messages, writing
+):
+    """The state is written when the checkpoint is due, and once more after the validation."""
+    train(options, root=tmp_path / "undisturbed")
+    tries = []
+
+    def full_once(path, mode):
+        if Path(path).name.startswith("20.state."):
+            tries.append(path)
+            if len(tries) == writing:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return builtins.open(path, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "open", full_once, raising=False)
+        train(options, root=tmp_path / "full")
+    assert "20.state: No space left on device" in messages()[0]
     assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
 
 

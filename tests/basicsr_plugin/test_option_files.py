@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from basicsr_plugin import option_files
+from basicsr_plugin.options import files as option_files
+from basicsr_plugin.run.checking import check_folders, read_options
 
 
 @pytest.fixture
@@ -143,29 +144,122 @@ class TestHostileFiles:
 class TestNames:
     @staticmethod
     def options(**changes):
-        opt = {"name": "run", "datasets": {"val": {"name": "rain"}}, "val": {"suffix": None}, "path": {}}
-        return {**opt, **changes}
+        network = {"type": "PluginTestNet"}
+        opt = {"name": "run", "model_type": "RestorationModel", "is_train": False, "network_g": network, "path": {}}
+        val = {"name": "rain", "type": "PairedImageDataset"}
+        return {**opt, "datasets": {"val": {**val, **changes.pop("dataset", {})}}, **changes}
 
     @pytest.mark.parametrize("name", ["run", "ablation/run 2", "2024.1", "..x", "ü"])
-    def test_names_and_paths_below_are_accepted(self, name, tmp_path):
-        option_files.check_names(self.options(name=name), tmp_path)
-        option_files.check_names(self.options(datasets={"val": {"name": name}}), tmp_path)
+    def test_names_and_paths_below_are_accepted(self, name):
+        read_options(self.options(name=name))
+        read_options(self.options(dataset={"name": name}))
 
     @pytest.mark.parametrize("name", ["..", "../run", "a/../../b", "/etc/run", "", ".", "C:/run", "..\\run", "a\0b"])
-    def test_names_that_lead_out_of_their_folder_are_refused(self, name, tmp_path):
-        with pytest.raises(ValueError, match=r"^name must be a name, or a path below its folder, got"):
-            option_files.check_names(self.options(name=name), tmp_path)
+    def test_names_that_lead_out_of_their_folder_are_refused(self, name):
+        with pytest.raises(ValueError, match=r"^name must be a (name, or a path below its folder|text), got"):
+            read_options(self.options(name=name))
         with pytest.raises(ValueError, match=r"^datasets.val.name must be a name"):
-            option_files.check_names(self.options(datasets={"val": {"name": name}}), tmp_path)
+            read_options(self.options(dataset={"name": name}))
 
     @pytest.mark.parametrize("suffix", ["/../x", "a/b", ".."])
-    def test_a_suffix_is_part_of_a_file_name(self, suffix, tmp_path):
+    def test_a_suffix_is_part_of_a_file_name(self, suffix):
         with pytest.raises(ValueError, match=r"^val.suffix must be a part of a file name"):
-            option_files.check_names(self.options(val={"suffix": suffix}), tmp_path)
+            read_options(self.options(val={"suffix": suffix}))
 
     def test_folders_to_write_to_lie_in_the_root_and_files_to_read_anywhere(self, tmp_path):
         read = {"pretrain_network_g": "/models/a.pth", "resume_state": "/b.state", "param_key_g": "params", "log": None}
-        option_files.check_names(self.options(path={**read, "models": str(tmp_path / "experiments" / "run")}), tmp_path)
+        check_folders(self.options(path={**read, "models": str(tmp_path / "experiments" / "run")}), tmp_path)
         for folder in ("/etc/models", str(tmp_path / ".." / "models"), f"{tmp_path}x"):
             with pytest.raises(ValueError, match=r"^path.models must be a folder in"):
-                option_files.check_names(self.options(path={"models": folder}), tmp_path)
+                check_folders(self.options(path={"models": folder}), tmp_path)
+
+
+class TestDuplicates:
+    @pytest.mark.parametrize(
+        ("text", "key", "lines"),
+        [
+            ("a: 1\nb: 2\na: 3\n", "'a'", (1, 3)),
+            ("train:\n  lr: 1\n  x: 2\n  lr: 3\n", "'lr'", (2, 4)),
+            ("s:\n  - {name: a,\n     name: b}\n", "'name'", (2, 3)),
+            ("'a': 1\na: 2\n", "'a'", (1, 2)),
+            ("1: x\n0x1: y\n", "1", (1, 2)),
+            ("a: &x {k: 1}\nb:\n  <<: *x\n  q: 1\n  q: 2\n", "'q'", (4, 5)),
+        ],
+    )
+    def test_a_key_that_is_set_twice_is_named_with_both_lines(self, text, key, lines):
+        with pytest.raises(ValueError, match=rf"{key} is set twice, in line {lines[0]} and again in line {lines[1]}"):
+            option_files.read_option_file(text)
+
+    def test_all_of_them_are_named(self):
+        with pytest.raises(ValueError, match=r"'a' is set twice.*; 'b' is set twice"):
+            option_files.read_option_file("a: 1\na: 1\nb: 1\nb: 1\n")
+
+    def test_merges_are_no_second_time(self):
+        text = "base: &b {k: 1, l: 2}\nmore: &m {k: 3}\none:\n  <<: *b\n  k: 5\ntwo:\n  <<: [*m, *b]\n"
+        found = option_files.read_option_file(text)
+        assert found["one"] == {"k": 5, "l": 2}
+        assert found["two"] == {"k": 3, "l": 2}
+
+    def test_keys_of_one_name_in_different_sections_are_different(self):
+        assert option_files.read_option_file("a: {k: 1}\nb: {k: 2}\n") == {"a": {"k": 1}, "b": {"k": 2}}
+
+
+class TestOverriding:
+    def options(self):
+        return {"name": "run", "path": {"pretrain_network_g": None}, "train": {"lr": 0.1, "optim_g": {"type": "Adam"}}}
+
+    @pytest.mark.parametrize(
+        ("entry", "place", "value"),
+        [
+            ("train:lr=1e-4", ("train", "lr"), 1e-4),
+            ("train:lr=-2", ("train", "lr"), -2),
+            ("train:betas=[0.9, 0.99]", ("train", "betas"), [0.9, 0.99]),
+            ("train:x=[None, True, 1e-4, 'a', \"b\", [[]]]", ("train", "x"), [None, True, 1e-4, "a", "b", [[]]]),
+            ("train:x=[a, ~]", ("train", "x"), ["a", None]),
+            ("train:ema=~", ("train", "ema"), None),
+            ("train:flag=False", ("train", "flag"), False),
+            ("name=2024", ("name",), "2024"),
+            ("name=1e3", ("name",), "1e3"),
+            ("name=true", ("name",), "true"),
+            ("path:pretrain_network_g=a=b.pth", ("path", "pretrain_network_g"), "a=b.pth"),
+            ("train:optim_g:type=SGD", ("train", "optim_g", "type"), "SGD"),
+        ],
+    )
+    def test_values_keep_their_type(self, entry, place, value):
+        options = self.options()
+        option_files.override(options, [entry])
+        for key in place:
+            options = options[key]
+        assert options == value
+        assert type(options) is type(value)
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            'name"];open("pwned","w");opt["name=run',
+            "__import__('os').mkdir('pwned'):x=1",
+            "train:lr:x=1",
+            "trian:lr=1",
+            "lr",
+            "=1",
+        ],
+    )
+    def test_a_key_is_a_name_and_nothing_else(self, entry, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        options = self.options()
+        if entry.startswith("name"):
+            option_files.override(options, [entry])
+            assert list(options) == ["name", "path", "train", entry.partition("=")[0]]
+        else:
+            with pytest.raises(ValueError, match="--force_yml"):
+                option_files.override(options, [entry])
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("text", ["[__import__('os').mkdir('pwned')]", "[!!python/object/apply:os.mkdir [pwned]]"])
+    def test_a_value_is_never_run(self, text, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        try:
+            option_files.parse_value(text)
+        except yaml.YAMLError:
+            pass
+        assert not list(tmp_path.iterdir())

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from basicsr_plugin import checkpoints
-from basicsr_plugin.resume import load_resume_state
+from basicsr_plugin.run import states as checkpoints
+from basicsr_plugin.run.resume import load_resume_state
 
 
 @pytest.fixture

@@ -168,8 +168,8 @@ class TestResuming:
         train(long_options, root=tmp_path / "killed", kill_at=18)
         resumed = train(long_options, "--auto_resume", root=tmp_path / "killed")
         self.assert_equal(resumed, tmp_path / "killed", undisturbed, tmp_path)
-        scale = undisturbed.model.grad_scaler.state_dict()
-        assert resumed.model.grad_scaler.state_dict() == scale
+        scale = undisturbed.model.stepper.scaler.state_dict()
+        assert resumed.model.stepper.scaler.state_dict() == scale
         assert scale["_growth_tracker"] > 0
 
     def test_with_nothing_to_resume_starts_anew(self, train, options, tmp_path):
@@ -218,12 +218,12 @@ class TestValidation:
             picture = tmp_path / f"experiments/run/visualization/Second/{number:02d}/{number:02d}_8.png"
             errors.append(((cv2.imread(str(picture)).astype(float) - gt) ** 2).mean())
         psnr = sum(10 * torch.log10(torch.tensor(255.0**2 / error)) for error in errors) / 2
-        assert run.model.metric_results["psnr"] == pytest.approx(psnr.item(), abs=1e-3)
+        assert run.model.validator.latest["psnr"] == pytest.approx(psnr.item(), abs=1e-3)
 
     def test_best_values_survive_resuming(self, train, two_sets, tmp_path, monkeypatch):
         from basicsr_plugin.models.restoration_model import RestorationModel
 
-        undisturbed = train(two_sets, root=tmp_path / "undisturbed").model.best_metric_results
+        undisturbed = train(two_sets, root=tmp_path / "undisturbed").model.validator.best
         train(two_sets, root=tmp_path / "killed", kill_at=7)
         resume = RestorationModel.resume_training
         restored = {}
@@ -233,7 +233,7 @@ class TestValidation:
             restored.update(state["best_metric_results"])
 
         monkeypatch.setattr(RestorationModel, "resume_training", resume_training)
-        resumed = train(two_sets, "--auto_resume", root=tmp_path / "killed").model.best_metric_results
+        resumed = train(two_sets, "--auto_resume", root=tmp_path / "killed").model.validator.best
         assert resumed == undisturbed
         assert {record["psnr"]["iter"] for record in undisturbed.values()} <= {4, 8}
         assert set(restored) == {"First", "Second"}
@@ -259,13 +259,13 @@ class TestTesting:
     def test_without_ground_truth_writes_pictures_and_leaves_comparing_metrics_out(
         self, train, test, options, pictures, tmp_path, monkeypatch
     ):
-        from basicsr_plugin.models.restoration_model import RestorationModel
+        from basicsr_plugin.models.validation import Validator
 
         train(options)
         results = []
-        record = RestorationModel._record
+        record = Validator._record
         monkeypatch.setattr(
-            RestorationModel, "_record", lambda self, *args: results.append(self.metric_results) or record(self, *args)
+            Validator, "_record", lambda self, *args: results.append(self.latest) or record(self, *args)
         )
         single = {"type": "SingleImageDataset", "dataroot_lq": str(pictures / "lq"), "io_backend": {"type": "disk"}}
         test(
@@ -284,9 +284,9 @@ class TestTesting:
                 "val": {
                     "save_img": True,
                     "suffix": None,
-                    "window_size": 8,
-                    "tile_size": 24,
-                    "tile_overlap": 8,
+                    "size_multiple": 8,
+                    "tile": 24,
+                    "overlap": 8,
                     "metrics": {
                         "psnr": {"type": "calculate_psnr", "crop_border": 0},
                         "brightness": {"type": "plugin_test_brightness"},
@@ -305,7 +305,7 @@ def brightness(registered):
     """A metric without reference that wants floating-point RGB pictures."""
     from basicsr.utils.registry import METRIC_REGISTRY
 
-    from basicsr_plugin.registration import register_once
+    from basicsr_plugin.compat.registration import register_once
 
     def plugin_test_brightness(img):
         assert img.dtype == "float32"

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from documents import ROOT, blocks
 
-from basicsr_plugin.option_files import list_options
+from basicsr_plugin.options.files import list_options
 
 LINES = [
     pytest.param(line.split("#")[0].strip(), id=f"{block.name}-{number}")

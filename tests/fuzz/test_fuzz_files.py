@@ -165,7 +165,7 @@ def test_what_is_no_mprnet_is_refused(content: Any) -> None:
 @fuzz(text=st.text(max_size=40), where=st.sampled_from(["start", "value", "tag"]))
 def test_an_option_file_gives_plain_data_or_is_refused(text: str, where: str) -> None:
     yaml = pytest.importorskip("yaml")
-    option_files = pytest.importorskip("basicsr_plugin.option_files")
+    option_files = pytest.importorskip("basicsr_plugin.options.files")
     content = {"start": text, "value": f"a: {text}\nb: [{text}]", "tag": f"a: !!{text}"}[where]
     try:
         loaded = yaml.load(content, Loader=option_files.OptionLoader)
@@ -179,7 +179,7 @@ def test_an_option_file_gives_plain_data_or_is_refused(text: str, where: str) ->
 )
 def test_a_value_of_the_command_line_is_plain_data_or_refused(text: str) -> None:
     yaml = pytest.importorskip("yaml")
-    option_files = pytest.importorskip("basicsr_plugin.option_files")
+    option_files = pytest.importorskip("basicsr_plugin.options.files")
     try:
         assert is_plain(option_files.parse_value(text))
     except (yaml.YAMLError, ValueError):
@@ -203,9 +203,13 @@ parts = st.sampled_from(["..", ".", "run", "", "a b", "~", "C:", "\\", "\0", "x.
     option=st.sampled_from(["name", "data set", "suffix", "models"]),
 )
 def test_names_in_an_option_file_stay_below_their_folder(pieces: list[str], separator: str, option: str) -> None:
-    option_files = pytest.importorskip("basicsr_plugin.option_files")
+    pytest.importorskip("basicsr_plugin").register()
+    from basicsr_plugin.run.checking import check_folders, read_options
+
     root, name = Path("/root/folder"), separator.join(pieces)
-    opt: dict[str, Any] = {"name": "run", "datasets": {"val": {"name": "val"}}, "val": {}, "path": {}}
+    opt: dict[str, Any] = {"name": "run", "model_type": "RestorationModel", "is_train": False, "val": {}, "path": {}}
+    opt["network_g"] = {"type": "MPRNet", "dim": 4, "unet_step": 4, "orsnet_step": 4, "num_cabs": 1}
+    opt["datasets"] = {"val": {"name": "val", "type": "PairedImageDataset"}}
     if option == "name":
         opt["name"] = name
     elif option == "data set":
@@ -215,7 +219,8 @@ def test_names_in_an_option_file_stay_below_their_folder(pieces: list[str], sepa
     else:
         opt["path"]["models"] = str(root / name)
     try:
-        option_files.check_names(opt, root)
+        read_options(opt)
+        check_folders(opt, root)
     except ValueError:
         return
     results = root / "results"

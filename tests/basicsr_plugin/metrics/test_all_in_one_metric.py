@@ -8,7 +8,8 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from basicsr_plugin.metrics import calculate_psnr_all_in_one, calculate_ssim_all_in_one
-from basicsr_plugin.models._metrics import ValidationMetrics
+from basicsr_plugin.metrics.validation_metrics import ValidationMetrics
+from basicsr_plugin.options.schema import ValOptions
 
 
 def pictures() -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +42,7 @@ class TestRegisteredMetrics:
             "ssim": {"type": "calculate_ssim_all_in_one", "window": "uniform", "better": "higher"},
         }
         # A tenth of a gray level, which rounding to 8 bits would remove.
-        values = ValidationMetrics(sections)(target + 0.1 / 255, target)
+        values = ValidationMetrics(ValOptions(metrics=sections).metric_options())(target + 0.1 / 255, target)
         assert values["float"] == pytest.approx(20 * np.log10(2550), abs=0.01)
         assert values["ssim"] == pytest.approx(1, abs=1e-3)
 

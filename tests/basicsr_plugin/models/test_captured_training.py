@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 import clusir_modules as cm
-from basicsr_plugin.models import _captured
-from basicsr_plugin.training_run import TrainingRun
+from basicsr_plugin.options.schema import read_options
+from basicsr_plugin.run import captured_stepper
+from basicsr_plugin.run.context import RunContext
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def pair(options, build, monkeypatch):
 
     def build_pair():
         ordinary = build(options)
-        monkeypatch.setattr(_captured, "check_capturable", lambda *args: None)
+        monkeypatch.setattr(captured_stepper, "check_capturable", lambda *args: None)
         options["train"]["cuda_graph"] = True
         return ordinary, build(options)
 
@@ -81,23 +82,22 @@ class TestSameNumbers:
             captured.update_learning_rate(iteration)
             captured.feed_data(batch)
             captured.optimize_parameters(iteration)
-        assert captured.unsettled.number == 5
+        assert captured.stepper.unsettled.number == 5
         assert captured.get_current_log() == expected
         assert_same_bits(ordinary, captured)
 
     def test_with_routing_losses_and_routing_watched(self, options, pair, make_batch):
         options["network_g"] = {"type": "ClusIR", "dim": 8, "num_blocks": [1, 1, 1, 1]}
-        options["train"].update(
-            balance_opt={"loss_weight": 0.01},
-            orthogonality_opt={"loss_weight": 0.01},
-            information_opt={"loss_weight": 0.05},
-        )
+        terms = ("load_balance", "orthogonality", "cluster_information")
+        options["train"]["losses"] = [{"type": "L1Loss"}, *({"type": term, "weight": 0.01} for term in terms)]
+        del options["train"]["pixel_opt"]
         ordinary, captured = pair()
         watched = []
         for model in (ordinary, captured):
             tags: dict[str, float] = {}
-            model.run = TrainingRun()
-            model.run.tb_logger = SimpleNamespace(add_scalar=lambda tag, value, step, to=tags: to.update({tag: value}))
+            context = RunContext()
+            context.tb_logger = SimpleNamespace(add_scalar=lambda tag, value, step, to=tags: to.update({tag: value}))
+            model.join(context)
             watched.append(tags)
         data = batches(make_batch, 3)
         logs = train(ordinary, data)
@@ -114,7 +114,7 @@ class TestSameNumbers:
         data = batches(make_batch, 6)
         data[2]["gt"] = data[2]["gt"] * 3e38  # finite, its mean is not
         assert str(train(captured, data)) == str(train(ordinary, data))
-        assert not captured.captured.takes_steps
+        assert not captured.stepper.captured.takes_steps
         assert_same_bits(ordinary, captured)
 
 
@@ -128,7 +128,7 @@ class TestStepsLeftOut:
         data[2]["gt"] = data[2]["gt"] * 3e38  # finite, its mean is not
         assert str(train(ordinary, data)) == str(train(captured, data))
         assert_same_bits(ordinary, captured)
-        assert captured.skipped.in_a_row == ordinary.skipped.in_a_row == (number == 3)
+        assert captured.stepper.skipped.in_a_row == ordinary.stepper.skipped.in_a_row == (number == 3)
         said = [message for message in messages() if "the loss is not finite at iteration 3" in message]
         assert len(said) == 2
         assert said[0] == said[1]
@@ -190,7 +190,7 @@ def test_ordinary_training_continues_a_captured_run_and_the_other_way_round(opti
         second.resume_training(state)
         second.net_g.load_state_dict(first.net_g.state_dict())
         second.net_g_ema.load_state_dict(first.net_g_ema.state_dict())
-        second.captured = None
+        second.stepper.captured = None
         train(first, data[3:], 4)
         train(second, data[3:], 4)
         for ours, theirs in zip(second.net_g.parameters(), first.net_g.parameters(), strict=True):
@@ -206,7 +206,8 @@ def test_a_batch_of_another_size_is_refused(pair, make_batch):
 
 class TestRefusals:
     def check(self, options, net=None, device="cuda"):
-        _captured.check_capturable({"dist": False, **options}, net or nn.Conv2d(3, 3, 1), torch.device(device))
+        read = read_options({"dist": False, **options})
+        captured_stepper.check_capturable(read, net or nn.Conv2d(3, 3, 1), torch.device(device))
 
     def test_accepts_the_rest(self, options):
         self.check(options, cm.clusir_tiny())
@@ -221,11 +222,11 @@ class TestRefusals:
         [
             ("train", {"amp": "fp16"}, "train.amp bf16 or ~, not fp16: the loss scale"),
             ("train", {"grad_checkpointing": True}, "train.grad_checkpointing false: recomputing"),
-            ("datasets", {"train": {"gt_sizes": [16, 32]}}, "patches of one size, not datasets.train.gt_sizes"),
+            ("datasets.train", {"gt_sizes": [16, 32]}, "patches of one size, not datasets.train.gt_sizes"),
         ],
     )
     def test_options_that_it_cannot_hold(self, options, section, change, message):
-        options[section].update(change)
+        (options["datasets"]["train"] if section == "datasets.train" else options[section]).update(change)
         with pytest.raises(ValueError, match=f"train.cuda_graph needs {message}"):
             self.check(options)
 
@@ -252,7 +253,8 @@ class TestOnGpu:
     @pytest.mark.parametrize("train_opt", [{}, {"accum_iter": 2, "amp": "bf16"}, {"compile": True}])
     def test_graphs_follow_ordinary_training(self, options, build, make_batch, train_opt):
         options.update(num_gpu=1, network_g={"type": "ClusIR", "dim": 8, "num_blocks": [1, 1, 1, 1]})
-        options["train"].update(train_opt, balance_opt={"loss_weight": 0.01})
+        options["train"].update(train_opt, losses=[{"type": "L1Loss"}, {"type": "load_balance", "weight": 0.01}])
+        del options["train"]["pixel_opt"]
         ordinary = build(options)
         options["train"]["cuda_graph"] = True
         captured = build(options)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from basicsr_plugin.models._inference import run_padded, run_tiled
+from basicsr_plugin.models.inference import run_padded, run_tiled
 
 
 def upscale(image):

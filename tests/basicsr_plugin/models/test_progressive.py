@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from basicsr_plugin.models._progressive import ProgressivePatches
+from basicsr_plugin.data.progressive_patches import ProgressivePatches
 
 
 def make(**changes):

@@ -104,7 +104,7 @@ def test_mixed_precision_runs_the_network_in_the_narrow_type_and_the_loss_in_flo
 
 def test_unknown_mixed_precision_is_refused(options, build):
     options["train"]["amp"] = "fp8"
-    with pytest.raises(ValueError, match=r"train.amp must be bf16, fp16 or ~ \(none\), got 'fp8'"):
+    with pytest.raises(ValueError, match=r"train.amp must be bf16 or fp16 or ~ \(none\), got 'fp8'"):
         build(options)
 
 
@@ -188,7 +188,8 @@ def test_progressive_patches_shrink_batch_and_grow_side(options, build, make_bat
 
 def test_multi_stage_loss_is_the_weighted_sum_over_stages(options, build, make_batch):
     options["network_g"] = {"type": "PluginStagesNet", "dropout": 0.0}
-    options["train"]["stage_weights"] = [1.0, 0.5]
+    del options["train"]["pixel_opt"]
+    options["train"]["losses"] = [{"type": "L1Loss", "stages": [1.0, 0.5]}]
     model = build(options)
     data = make_batch()
     final, first = deepcopy(model.net_g)(data["lq"])
@@ -197,9 +198,10 @@ def test_multi_stage_loss_is_the_weighted_sum_over_stages(options, build, make_b
     assert model.log_dict["l_pix"] == pytest.approx(expected.item())
 
 
-def test_stage_weights_of_the_wrong_number_are_refused(options, build, make_batch):
+def test_stages_of_the_wrong_number_are_refused(options, build, make_batch):
     options["network_g"]["type"] = "PluginStagesNet"
-    options["train"]["stage_weights"] = [1.0]
+    del options["train"]["pixel_opt"]
+    options["train"]["losses"] = [{"type": "L1Loss", "stages": [1.0]}]
     model = build(options)
     with pytest.raises(ValueError, match=r"network's 2 stages, got \[1.0\]"):
         step(model, make_batch(), 1)
@@ -207,12 +209,13 @@ def test_stage_weights_of_the_wrong_number_are_refused(options, build, make_batc
 
 def test_edge_loss_is_added_to_the_pixel_loss(options, build, make_batch):
     without_dropout(options)
-    options["train"]["edge_opt"] = {"type": "EdgeLoss", "loss_weight": 0.5}
+    del options["train"]["pixel_opt"]
+    options["train"]["losses"] = [{"type": "L1Loss"}, {"type": "EdgeLoss", "weight": 0.5}]
     model = build(options)
     step(model, make_batch(), 1)
     log = model.log_dict
     assert log["l_edge"] > 0
-    assert log["l_total"] == pytest.approx(log["l_pix"] + log["l_edge"])
+    assert log["l_total"] == pytest.approx(log["l_pix"] + 0.5 * log["l_edge"])
 
 
 def small_clusir(options):
@@ -224,8 +227,9 @@ def small_clusir(options):
 
 def test_routing_terms_are_logged_raw_and_added_weighted(options, build, make_batch):
     small_clusir(options)
-    weighted = {"balance_opt": 0.5, "orthogonality_opt": 2.0, "information_opt": -0.25}
-    options["train"].update({name: {"loss_weight": weight} for name, weight in weighted.items()})
+    del options["train"]["pixel_opt"]
+    weighted = {"L1Loss": 1.0, "load_balance": 0.5, "orthogonality": 2.0, "cluster_information": -0.25}
+    options["train"]["losses"] = [{"type": name, "weight": weight} for name, weight in weighted.items()]
     model = build(options)
     twin = deepcopy(model.net_g)
     data = make_batch()
@@ -248,8 +252,9 @@ def test_routing_terms_are_logged_raw_and_added_weighted(options, build, make_ba
 
 
 def test_routing_terms_need_a_network_with_routing(options, build):
-    options["train"]["balance_opt"] = {"loss_weight": 0.1}
-    with pytest.raises(ValueError, match=r"train.balance_opt needs a network with routing.*PluginTestNet"):
+    del options["train"]["pixel_opt"]
+    options["train"]["losses"] = [{"type": "L1Loss"}, {"type": "load_balance", "weight": 0.1}]
+    with pytest.raises(ValueError, match=r"load_balance in train.losses needs a network with routing.*PluginTestNet"):
         build(options)
 
 
@@ -302,7 +307,7 @@ class TestStepsThatAreLeftOut:
         hook.remove()
         step(model, make_batch(), 5)
         assert not torch.equal(before[0]["head.weight"], model.net_g.head.weight)
-        assert model.skipped.in_a_row == 0
+        assert model.stepper.skipped.in_a_row == 0
 
     def test_a_bad_gradient_is_named_with_its_parameter_and_changes_nothing(self, options, build, make_batch, messages):
         model = build(options)
@@ -336,7 +341,7 @@ class TestStepsThatAreLeftOut:
     @pytest.mark.parametrize("value", [-1, 1.5, "3"])
     def test_a_number_that_is_none_is_refused(self, options, build, value):
         options["train"]["max_skipped_steps"] = value
-        with pytest.raises(ValueError, match=r"train.max_skipped_steps must be a whole number of at least 0, got"):
+        with pytest.raises(ValueError, match=r"train.max_skipped_steps must be a whole number >= 0, got"):
             build(options)
 
     def test_a_bad_part_of_an_accumulated_step_leaves_out_the_whole_step(self, options, build, make_batch, messages):
@@ -363,11 +368,11 @@ class TestStepsThatAreLeftOut:
         options["train"].update(amp="fp16", max_skipped_steps=1)
         model = build(options)
         self.break_gradient(model)
-        scale, iteration = model.grad_scaler.get_scale(), 0
+        scale, iteration = model.stepper.scaler.get_scale(), 0
         while scale > 1:
             iteration += 1
             step(model, make_batch(), iteration)
-            assert model.grad_scaler.get_scale() == scale / 2
+            assert model.stepper.scaler.get_scale() == scale / 2
             scale /= 2
         assert iteration == 16
         assert not messages()
@@ -393,11 +398,11 @@ class TestStepsThatAreLeftOut:
         self.break_loss(model)
         step(model, make_batch(), 1)
         model.save(0, 1)
-        from basicsr_plugin.checkpoints import read_state
+        from basicsr_plugin.run.states import read_state
 
         resumed = build(options)
         resumed.resume_training(read_state(Path(model.opt["path"]["training_states"]) / "1.state"))
-        assert resumed.skipped.in_a_row == 1
+        assert resumed.stepper.skipped.in_a_row == 1
 
 
 def test_randomness_of_an_iteration_depends_on_seed_iteration_and_nothing_before(options, build, make_batch):
@@ -433,7 +438,7 @@ def test_unknown_or_unsuitable_optimizers_are_refused(options, build, name):
 
 def test_a_model_without_any_criterion_is_refused(options, build):
     del options["train"]["pixel_opt"]
-    with pytest.raises(ValueError, match="at least one of pixel_opt"):
+    with pytest.raises(ValueError, match="train needs losses, a list of at least one"):
         build(options)
 
 
@@ -459,7 +464,7 @@ def test_half_given_progressive_patches_are_refused(options, build, part):
 
 class TestInference:
     def test_windows_are_padded_and_the_result_cropped(self, options, build, make_batch):
-        options["val"] = {"val_freq": 100, "save_img": False, "window_size": 8}
+        options["val"] = {"val_freq": 100, "save_img": False, "size_multiple": 8}
         model = build(options)
         seen = []
         model.net_g_ema.head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[-2:]))
@@ -474,10 +479,12 @@ class TestInference:
         model.feed_data(make_batch(1, side=40))
         model.test()
         whole = model.output
-        model.opt["val"].update(tile_size=24, tile_overlap=8)
-        model.test()
-        torch.testing.assert_close(model.output[..., :14, :14], whole[..., :14, :14])
-        assert (model.output - whole).abs().max() < 0.1
+        options["val"] |= {"tile": 24, "overlap": 8}
+        tiled = build(options)
+        tiled.feed_data(make_batch(1, side=40))
+        tiled.test()
+        torch.testing.assert_close(tiled.output[..., :14, :14], whole[..., :14, :14])
+        assert (tiled.output - whole).abs().max() < 0.1
 
     def test_the_network_goes_back_to_training_mode(self, options, build, make_batch):
         options["train"]["ema_decay"] = 0

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from basicsr_plugin.models._schedulers import LinearWarmupCosineLR, find_scheduler
+from basicsr_plugin.run.schedulers import LinearWarmupCosineLR, find_scheduler
 
 
 def rates(count, **options):

@@ -21,8 +21,11 @@ SMALL = {
 @pytest.fixture
 def options(options):
     options["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": [1000]}
-    options["train"]["pixel_opt"] = {"type": "CharbonnierLoss", "loss_weight": 1.0, "eps": 1.0e-6}
-    options["train"]["edge_opt"] = {"type": "EdgeLoss", "loss_weight": 0.05}
+    del options["train"]["pixel_opt"]
+    options["train"]["losses"] = [
+        {"type": "CharbonnierLoss", "eps": 1.0e-6},
+        {"type": "EdgeLoss", "weight": 0.05},
+    ]
     return options
 
 
@@ -34,15 +37,14 @@ def charbonnier(y, target):
 def test_the_loss_of_a_step_is_the_sum_over_stages(options, build, make_batch, name):
     options["network_g"] = {"type": name, **SMALL[name]}
     if name == "ClusIR":
-        options["train"] |= {
-            f"{term}_opt": {"loss_weight": 0.1} for term in ("balance", "orthogonality", "information")
-        }
+        terms = ("load_balance", "orthogonality", "cluster_information")
+        options["train"]["losses"] += [{"type": term, "weight": 0.1} for term in terms]
     model = build(options)
     net, data = deepcopy(model.net_g), make_batch()
     stages = net(data["lq"])
     pixel = sum(charbonnier(y, data["gt"]) for y in stages)
-    edge = 0.05 * sum(cm.EdgeLoss()(y, data["gt"]) for y in stages)
-    expected = pixel + edge
+    edge = sum(cm.EdgeLoss()(y, data["gt"]) for y in stages)
+    expected = pixel + 0.05 * edge
     if name == "ClusIR":
         routings = net(data["lq"], return_routing=True)[1]
         regularizers = (

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from basicsr_plugin.models._tensorboard import summarize_routing
+from basicsr_plugin.models.tensorboard import summarize_routing
 
 NETWORK = {
     "type": "ClusIR", "dim": 8, "num_blocks": [0, 0, 0, 0], "num_decoder_blocks": [0, 0, 0], "num_refinement_blocks": 0,
@@ -36,7 +36,8 @@ def logged(options, pictures, make_paired):
     }
     options["datasets"]["val"] = make_paired("val", pictures)
     options["network_g"] = dict(NETWORK)
-    options["train"].update(total_iter=4, balance_opt={"loss_weight": 0.01})
+    options["train"].update(total_iter=4, losses=[{"type": "L1Loss"}, {"type": "load_balance", "weight": 0.01}])
+    del options["train"]["pixel_opt"]
     options["val"] = {
         "val_freq": 4,
         "save_img": False,
@@ -58,7 +59,7 @@ def scalars(accumulator: EventAccumulator, tag: str) -> list[tuple[int, float]]:
 class TestRun:
     def test_losses_routing_and_pictures_are_in_the_event_file(self, logged, train, tmp_path):
         seen: list[Any] = []
-        import basicsr_plugin.models._tensorboard as module
+        import basicsr_plugin.models.tensorboard as module
 
         original = module.summarize_routing
         with pytest.MonkeyPatch.context() as patch:
@@ -99,7 +100,7 @@ class TestRun:
 
     def test_a_network_without_routing_has_losses_only(self, logged, train, tmp_path):
         logged["network_g"] = {"type": "PluginTestNet"}
-        del logged["train"]["balance_opt"]
+        del logged["train"]["losses"][1]
         train(logged)
         tags = events(tmp_path).Tags()["scalars"]
         assert "losses/l_pix" in tags

@@ -1,0 +1,219 @@
+"""Validation: pictures of one or several data sets restored, measured, compared with the best so far, and written."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import cv2
+import torch
+from basicsr.utils import tensor2img
+from torch import Tensor
+from tqdm import tqdm
+
+from basicsr_plugin.metrics.validation_metrics import ValidationMetrics
+from basicsr_plugin.options.schema import MetricOptions, ValOptions
+from basicsr_plugin.run.changes import picture_paths
+from basicsr_plugin.run.folders import fit_name
+
+__all__ = ["Validator", "write_picture"]
+
+Visuals = Mapping[str, Tensor]
+
+
+class Validator:
+    """Evaluates a network on data sets.
+
+    Several processes share the pictures of a set, if the set lists its files; otherwise the first one takes all, and
+    the others wait. They wait for each other by ``group``, which must allow for as long as a picture can take. Values
+    do not depend on the number of processes.
+
+    Args:
+        options: Section ``val``.
+        folder: Where pictures go: ``<data set>/<image>/<image>_<iteration>.png`` in training,
+            ``<data set>/<image>_<suffix>.png`` in a test. Names that are too long for the file system are cut.
+        label: Suffix of a test's pictures; None in training.
+        rank: Of this process.
+        world_size: Number of processes.
+        group: Process group of several processes.
+
+    Attributes:
+        best: Best value so far, and its iteration, of each metric of each data set.
+        latest: Values of the last data set.
+    """
+
+    def __init__(
+        self,
+        options: ValOptions,
+        folder: str | os.PathLike[str],
+        *,
+        label: str | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        group: Any = None,
+    ) -> None:
+        self.options = options
+        self.metrics: Mapping[str, MetricOptions] = options.metric_options()
+        self.folder = Path(folder)
+        self.label = label
+        self.rank = rank
+        self.world_size = world_size
+        self.group = group
+        self.best: dict[str, dict[str, dict[str, Any]]] = {}
+        self.latest: dict[str, float] = {}
+
+    def __call__(
+        self,
+        loader: Any,
+        iteration: int | str,
+        restore: Callable[[Mapping[str, Any]], Visuals],
+        *,
+        save_img: bool = False,
+        before_each: Callable[[], None] = lambda: None,
+        watch: Callable[[int, Visuals], None] = lambda number, visuals: None,
+        writer: Any = None,
+    ) -> None:
+        """Go through a data set.
+
+        Args:
+            loader: Gives one picture at a time; its data set has a name in ``opt["name"]``.
+            iteration: Iteration, or in a test the run's name.
+            restore: Makes of a sample "lq", "result" and if there is one "gt", shape (1, C, H, W), on the CPU.
+            save_img: Whether to write the pictures.
+            before_each: Called before each picture, on all processes as often.
+            watch: Called with the number and tensors of each picture of this process.
+            writer: TensorBoard writer or None.
+        """
+        dataset = loader.dataset
+        dataset_name = dataset.opt["name"]
+        measure = ValidationMetrics(self.metrics)
+        found: dict[int, dict[str, float]] = {}
+        names = _Names(picture_paths(dataset))
+        progress = tqdm(total=len(dataset), unit="image", desc=dataset_name, disable=not self.options.pbar)
+        for number, sample in self._own_part(loader, shared=names.known, before_each=before_each):
+            visuals = restore(sample)
+            watch(number, visuals)
+            found[number] = measure(visuals["result"], visuals.get("gt"))
+            if save_img:
+                name = names.unique(number, sample["lq_path"][0])
+                self._write(tensor2img(visuals["result"]), self._path(dataset_name, name, iteration))
+            progress.update(self.world_size if names.known else 1)
+        progress.close()
+        values = [row for _, row in sorted(self._gathered(found).items())]
+        skipped = [metric for metric in measure.needing_target() if not any(metric in row for row in values)]
+        if skipped and self.rank == 0:
+            logging.getLogger("basicsr").warning(f"{dataset_name} has no ground truth: {', '.join(skipped)} left out")
+        self.latest = {metric: _mean(values, metric) for metric in self.metrics if metric not in skipped}
+        if self.latest:
+            self._record(dataset_name, iteration, writer)
+
+    def _write(self, picture: Any, path: Path) -> None:
+        """Write a picture; in training no full disk is worth the end of the run."""
+        try:
+            write_picture(picture, path)
+        except OSError as error:
+            if self.label is not None:
+                raise
+            logging.getLogger("basicsr").error(f"a picture cannot be written: {error}; the run goes on")
+
+    def _own_part(
+        self, loader: Any, *, shared: bool, before_each: Callable[[], None]
+    ) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Samples of this process with their numbers."""
+        if self.world_size == 1:
+            for number, sample in enumerate(loader):
+                before_each()
+                yield number, sample
+            return
+        count = len(loader.dataset)
+        ranks = self.world_size if shared else 1
+        for start in range(0, count, ranks):
+            before_each()
+            number = start + self.rank
+            if self.rank < ranks and number < count:
+                yield number, torch.utils.data.default_collate([loader.dataset[number]])
+
+    def _gathered(self, found: dict[int, dict[str, float]]) -> dict[int, dict[str, float]]:
+        """Values of the pictures of all processes."""
+        if self.world_size == 1:
+            return found
+        parts: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(parts, found, group=self.group)
+        return {number: row for part in parts for number, row in part.items()}
+
+    def _record(self, dataset_name: str, iteration: int | str, writer: Any) -> None:
+        """Update and log the best values."""
+        records = self.best.setdefault(dataset_name, {})
+        rows = [f"Validation {dataset_name}"]
+        for metric, value in self.latest.items():
+            better = self.metrics[metric].better
+            worst = float("-inf") if better == "higher" else float("inf")
+            record = records.setdefault(metric, {"better": better, "val": worst, "iter": -1})
+            if value >= record["val"] if better == "higher" else value <= record["val"]:
+                record.update(val=value, iter=iteration)
+            rows.append(f"\t # {metric}: {value:.4f}\tBest: {record['val']:.4f} @ {record['iter']} iter")
+            if writer is not None:
+                writer.add_scalar(f"metrics/{dataset_name}/{metric}", value, iteration)
+        if self.rank == 0:
+            logging.getLogger("basicsr").info("\n".join(rows) + "\n")
+
+    def _path(self, dataset_name: str, name: str, iteration: int | str) -> Path:
+        folder = self.folder / dataset_name
+        if self.label is None:
+            return folder / fit_name(name, "") / fit_name(name, f"_{iteration}.png")
+        return folder / fit_name(name, f"_{self.label}.png")
+
+
+class _Names:
+    """Names of the pictures of a set, numbered where files of different folders are called alike.
+
+    Args:
+        paths: Files of each picture, if they are known beforehand: then a name does not depend on which process asks.
+    """
+
+    def __init__(self, paths: Sequence[Sequence[str]] | None) -> None:
+        self.known = paths is not None
+        self.used: set[str] = set()
+        self.all = [self._number(files[0]) for files in paths or ()]
+
+    def unique(self, number: int, path: str) -> str:
+        """Name of a picture, given its number and file."""
+        return self.all[number] if self.known else self._number(path)
+
+    def _number(self, path: str) -> str:
+        stem = PurePath(path).stem
+        stem = stem if stem.strip(".") else "image"  # dots alone would name a folder
+        name, times = stem, 1
+        while name in self.used:
+            times += 1
+            name = f"{stem}_{times}"
+        self.used.add(name)
+        return name
+
+
+def _mean(rows: Sequence[Mapping[str, float]], metric: str) -> float:
+    values = [row[metric] for row in rows if metric in row]
+    total = 0.0
+    for value in values:
+        total += value
+    return total / len(values)
+
+
+def write_picture(picture: Any, path: Path) -> None:
+    """Write an 8-bit picture, whatever bytes its name has: OpenCV cannot open names that are no UTF-8.
+
+    Args:
+        picture: Shape (H, W, 3) BGR or (H, W), as OpenCV has them.
+        path: Where to; its folder is made.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made, encoded = cv2.imencode(path.suffix, picture)
+    if not made:
+        raise OSError(f"cannot encode {path}")
+    path.write_bytes(encoded.tobytes())
