@@ -47,7 +47,8 @@ def degrade(inputs: tuple[str, ...], output: str, tasks: tuple[str, ...], seed: 
     import numpy as np
     import torch
 
-    from clusir_modules.imaging.picture_files import read_picture, write_picture
+    from clusir_modules.imaging.picture_files import read_picture
+    from clusir_modules.imaging.writing import write_picture
 
     def work(job: Job) -> None:
         picture = read_picture(job.source)

@@ -66,7 +66,8 @@ def restore(
 
     import torch
 
-    from clusir_modules.imaging.picture_files import read_picture, write_picture
+    from clusir_modules.imaging.picture_files import read_picture
+    from clusir_modules.imaging.writing import write_picture
     from clusir_modules.inference.restore import restore as restore_image
     from clusir_modules.serialization.atomic import written_whole
 
@@ -93,7 +94,7 @@ def _side_by_side(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> Any:
     import numpy as np
     from PIL import Image
 
-    from clusir_modules.imaging.picture_files import to_eight_bits
+    from clusir_modules.imaging.writing import to_eight_bits
 
     halves = [to_eight_bits(pixels) for pixels in (before, after)]
     gap = np.full((halves[0].shape[0], _GAP, *halves[0].shape[2:]), 255, np.uint8)

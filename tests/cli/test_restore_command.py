@@ -10,7 +10,8 @@ import tifffile
 import torch
 from PIL import Image, ImageOps
 
-from clusir_modules.imaging.picture_files import Picture, read_picture, write_picture
+from clusir_modules.imaging.picture_files import Picture, read_picture
+from clusir_modules.imaging.writing import write_picture
 from clusir_modules.serialization.network_files import save_network
 
 
