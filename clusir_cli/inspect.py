@@ -98,7 +98,7 @@ def _plot(pixels: npt.NDArray[Any], routings: Sequence[Routing], target: Path) -
     except ImportError as error:
         raise click.ClickException("the plot needs matplotlib: pip install 'clusir[cli]'") from error
 
-    from clusir_modules.imaging.writing import to_eight_bits
+    from clusir_modules.imaging.levels import to_eight_bits
     from clusir_modules.serialization.atomic import written_whole
 
     count = len(routings)

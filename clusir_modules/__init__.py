@@ -6,6 +6,7 @@ Maps are ``(B, C, H, W)``, floating point; images are RGB in [0, 1]. Nothing her
 from __future__ import annotations
 
 from .inference.restore import restore
+from .inference.restore_file import restore_file
 from .layers.experts.cluster_moe import ClusterMoE
 from .layers.experts.gated_conv_experts import GatedConvExperts
 from .layers.frequency.dafmm import DAFMM
@@ -71,6 +72,7 @@ __all__ = [
     "mprnet_deraining",
     "orthogonality_loss",
     "restore",
+    "restore_file",
 ]
 
 __version__ = "0.1.0"

@@ -6,12 +6,13 @@ import io
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from .levels import Pixels
 
 __all__ = [
     "DESCRIBING",
@@ -26,7 +27,6 @@ __all__ = [
     "with_orientation",
 ]
 
-Pixels: TypeAlias = npt.NDArray[Any]
 
 ORIENTATION = 0x0112
 # Tags of the first directory that describe the picture and not how its file stores it.

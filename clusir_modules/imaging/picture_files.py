@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from .levels import Pixels
 from .metadata import ORIENTATION, TURNS, describing_exif, fits, resolution, srgb_profile, to_rgb
 from .opening import format_of, open_by_pillow
 from .png import add_transparency, read_sixteen_bit_png
 from .tiff import open_tiff
 
 __all__ = ["Picture", "read_picture", "read_stored"]
-
-Pixels: TypeAlias = npt.NDArray[Any]
 
 
 class Picture(NamedTuple):

@@ -10,7 +10,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,8 @@ _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels, PNG specification (third
 _GRAY, _RGB, _PALETTE, _GRAY_AND_ALPHA = 0, 2, 3, 4
 _SUB = 1  # filter that stores the difference to the pixel on the left, bytewise
 _PICTURE = (b"IHDR", b"PLTE", b"pHYs", b"acTL", b"IDAT", b"IEND")
-_TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_HEADER = b"\0\0\0\rIHDR"
+_METADATA = {b"iCCP": "color profile", b"eXIf": "EXIF data", b"tEXt": "text", b"zTXt": "text", b"iTXt": "text"}
 _XMP = b"XML:com.adobe.xmp"
 _LARGEST = 1 << 24  # bytes of a profile, EXIF data or an XMP packet; more is left out
 _BYTES_OF_PIXEL = 10  # RGBA of 16 bits, and what deflate may add
@@ -63,45 +64,35 @@ def read_png_parts(path: Path, max_pixels: int | None = None) -> PngParts:
         OSError: the file cannot be read.
         ValueError: it is damaged or too large.
     """
-    picture = bytearray(_SIGNATURE)
     found: dict[str, bytes | None] = dict.fromkeys(("profile", "exif", "xmp"))
-    transparent, header, largest, left_out = b"", b"", 0, []
+    transparent, left_out = b"", []
     with path.open("rb") as file:
         file.seek(len(_SIGNATURE))
-        while len(head := file.read(8)) == 8:
+        head = file.read(8)
+        header = _read_chunk(file, *struct.unpack(">I4s", head)) if head == _HEADER else b""
+        if len(header) != 13:
+            raise ValueError("no picture, or its header is damaged")
+        width, height, bits, color_type = struct.unpack(">IIBB", header[:10])
+        check_size(width, height, max_pixels)
+        picture = bytearray(_SIGNATURE + _chunk(b"IHDR", header))
+        room = width * height * _BYTES_OF_PIXEL + _MARGIN
+        kind = b"IHDR"
+        while kind != b"IEND" and len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
-            if not header:
-                header = file.read(length) if kind == b"IHDR" and length == 13 else b""
-                if not header:
-                    raise ValueError("no picture, or its header is damaged")
-                width, height, bits, color_type = struct.unpack(">IIBB", header[:10])
-                check_size(width, height, max_pixels)
-                largest = width * height * _BYTES_OF_PIXEL + _MARGIN
-                picture += head + header + file.read(4)
-            elif kind in (*_PICTURE, b"tRNS"):
-                if len(picture) + length > largest:
+            if kind in (*_PICTURE, b"tRNS"):
+                if length > room - len(picture):
                     raise ValueError(f"its chunk {kind.decode()} is damaged")
-                content = file.read(length)
-                check = file.read(4)
-                if len(content) < length or check != struct.pack(">I", zlib.crc32(kind + content)):
-                    raise ValueError(f"truncated, or its chunk {kind.decode()} is damaged")
-                if kind == b"tRNS":
-                    transparent = content
+                content = _read_chunk(file, length, kind)
+                transparent = content if kind == b"tRNS" else transparent
                 if kind != b"tRNS" or color_type == _PALETTE:
-                    picture += head + content + check
-            elif kind in (b"iCCP", b"eXIf", *_TEXT):
-                content = file.read(min(length, _LARGEST))
-                file.seek(length - len(content) + 4, 1)
-                try:
-                    found.update(_metadata(kind, content))
-                except (ValueError, zlib.error):
-                    left_out.append({b"iCCP": "color profile", b"eXIf": "EXIF data"}.get(kind, "text"))
-            else:
-                file.seek(length + 4, 1)
-            if kind == b"IEND":
-                break
-    if not header:
-        raise ValueError("no picture, or its header is damaged")
+                    picture += _chunk(kind, content)
+                continue
+            content = file.read(min(length, _LARGEST)) if kind in _METADATA else b""
+            file.seek(length - len(content) + 4, 1)
+            try:
+                found.update(_metadata(kind, content))
+            except (ValueError, zlib.error):
+                left_out.append(_METADATA[kind])
     key = struct.unpack(f">{len(transparent) // 2}H", transparent[: len(transparent) // 2 * 2])
     return PngParts(
         bytes(picture),
@@ -113,6 +104,13 @@ def read_png_parts(path: Path, max_pixels: int | None = None) -> PngParts:
         found["xmp"],
         tuple(left_out),
     )
+
+
+def _read_chunk(file: BinaryIO, length: int, kind: bytes) -> bytes:
+    content, check = file.read(length), file.read(4)
+    if len(content) < length or check != struct.pack(">I", zlib.crc32(kind + content)):
+        raise ValueError(f"truncated, or its chunk {kind.decode()} is damaged")
+    return content
 
 
 def _metadata(kind: bytes, content: bytes) -> dict[str, bytes]:

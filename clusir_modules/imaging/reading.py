@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ..ops.checks import check_positive
+from .levels import Pixels, peak_of
 from .opening import IMAGE_SUFFIXES
 from .picture_files import read_stored
 
-__all__ = ["IMAGE_SUFFIXES", "decode_image", "peak_of", "read_image", "to_tensor"]
-
-Pixels: TypeAlias = npt.NDArray[Any]
-"""uint8, uint16, or float32 in [0, 1]."""
+__all__ = ["IMAGE_SUFFIXES", "Pixels", "decode_image", "read_image", "to_tensor"]
 
 
 def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Tensor:
@@ -42,11 +38,6 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int | None = None) -
         ValueError: ``max_pixels`` is below 1.
     """
     return to_tensor(decode_image(path, max_pixels=max_pixels))
-
-
-def peak_of(pixels: Pixels) -> int:
-    """The value of white: 255, 65535, or 1 for floating point."""
-    return 1 if pixels.dtype.kind == "f" else int(np.iinfo(pixels.dtype).max)
 
 
 def to_tensor(pixels: Pixels) -> Tensor:

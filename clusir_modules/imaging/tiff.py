@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import TiffImagePlugin
 
+from .levels import Pixels
 from .limits import check_size
 from .metadata import DESCRIBING, DIRECTORIES
 
 __all__ = ["TiffPage", "open_tiff"]
 
-Pixels = npt.NDArray[Any]
 
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB = 0, 1, 2
 _NONE, _LZW, _PACKBITS = 1, 5, 32773

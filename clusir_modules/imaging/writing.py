@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from ..serialization.atomic import written_whole
+from .levels import Pixels, peak_of, to_eight_bits, to_sixteen_bits
 from .metadata import DESCRIBING, DIRECTORIES, ORIENTATION, TURNS, with_orientation
 from .opening import IMAGE_SUFFIXES
-from .picture_files import Picture, Pixels
+from .picture_files import Picture
 from .png import write_sixteen_bit_png
 
-__all__ = ["to_eight_bits", "write_picture"]
+__all__ = ["write_picture"]
 
 _TIFF = (".tif", ".tiff")
 _WITH_ALPHA = (".png", ".webp", *_TIFF)
@@ -46,7 +46,9 @@ def write_picture(picture: Picture, path: Path) -> None:
     if suffix in _EIGHT_BITS:
         pixels = to_eight_bits(pixels)
     elif pixels.dtype.kind == "f" and suffix not in _TIFF:
-        pixels = np.rint(pixels.clip(0, 1).astype(np.float64) * 65535).astype(np.uint16)
+        pixels = to_sixteen_bits(pixels)
+    elif pixels.dtype.kind == "f":
+        pixels = pixels.clip(0, 1)
     if suffix in _WITH_ORIENTATION and picture.orientation in TURNS:
         pixels = TURNS[picture.orientation][1](pixels)
     pixels = np.ascontiguousarray(pixels)
@@ -63,21 +65,11 @@ def write_picture(picture: Picture, path: Path) -> None:
             _write_by_pillow(picture, pixels, file, suffix)
 
 
-def to_eight_bits(pixels: Pixels) -> npt.NDArray[np.uint8]:
-    """Pixels of 16 bits, or of floating point in [0, 1], rounded to 8; those of 8 as they are."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype.kind == "f":
-        return np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
-    return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-
-
 def _with_alpha(picture: Picture, suffix: str) -> Pixels:
     if picture.alpha is None:
         return picture.pixels
     if suffix not in _WITH_ALPHA:
-        opaque = 1 if picture.alpha.dtype.kind == "f" else np.iinfo(picture.alpha.dtype).max
-        if (picture.alpha != opaque).any():
+        if (picture.alpha != peak_of(picture.alpha)).any():
             raise ValueError(f"{suffix} cannot hold transparency; write {', '.join(_WITH_ALPHA)}")
         return picture.pixels
     color = picture.pixels if picture.pixels.ndim == 3 else picture.pixels[..., None]

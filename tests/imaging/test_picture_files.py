@@ -8,9 +8,10 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
+from clusir_modules.imaging.levels import to_eight_bits
 from clusir_modules.imaging.picture_files import Picture, read_picture
 from clusir_modules.imaging.png import write_sixteen_bit_png
-from clusir_modules.imaging.writing import to_eight_bits, write_picture
+from clusir_modules.imaging.writing import write_picture
 
 ORIENTATION = 0x0112
 CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
