@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger, tensor2img
 from tqdm import tqdm
 
 from basicsr_plugin.models._metrics import ValidationMetrics
+from clusir_modules.imaging.picture_files import Picture
+from clusir_modules.imaging.writing import write_picture
 
 __all__ = ["ValidationMixin"]
 
@@ -55,7 +57,9 @@ class ValidationMixin:
                 counts[metric] = counts.get(metric, 0) + 1
             if save_img:
                 name = _unique_name(PurePath(data["lq_path"][0]).stem, used_names)
-                imwrite(tensor2img(visuals["result"]), self._picture_path(dataset_name, name, current_iter))
+                path = Path(self._picture_path(dataset_name, name, current_iter))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_picture(Picture(tensor2img(visuals["result"], rgb2bgr=False)), path)
         skipped = [metric for metric in metrics.needing_target() if metric not in sums]
         if skipped:
             get_root_logger().warning(f"{dataset_name} has no ground truth: {', '.join(skipped)} left out")

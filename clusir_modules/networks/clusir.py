@@ -21,7 +21,8 @@ from .clusir_stage import NUM_LEVELS, ClusIRStage, StageFeatures
 
 __all__ = ["ClusIR", "clusir_base", "clusir_small", "clusir_tiny"]
 
-_WEIGHTS = Path(__file__).parents[1] / "weights"
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "clusir_tiny.safetensors"
+"""The weights of ``clusir_tiny(pretrained=True)``."""
 
 
 class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",)):
@@ -186,7 +187,7 @@ def clusir_tiny(*, pretrained: bool = False, **overrides: Any) -> ClusIR:
     }
     net = ClusIR(**{**settings, **overrides})
     if pretrained:
-        load_weights(net, _WEIGHTS / "clusir_tiny.safetensors")
+        load_weights(net, SHIPPED_WEIGHTS)
     return net
 
 

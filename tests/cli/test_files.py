@@ -157,14 +157,14 @@ class TestPlan:
     def test_comparisons_and_weights_count_too(self):
         Path("in/a_compare.png").touch()
         Path("in/sub/a.png").touch()
-        with pytest.raises(click.ClickException, match="out/a_compare.png would be written twice"):
+        with pytest.raises(click.ClickException, match=r"out/a_compare\.png would be written twice"):
             plan(["in/a.JPG", "in/a_compare.png"], "out", compare=True)
-        with pytest.raises(click.ClickException, match="in/a_compare.png is an input"):
+        with pytest.raises(click.ClickException, match=r"in/a_compare\.png is an input"):
             plan(["in/a_compare.png", "in/sub/a.png"], "in", compare=True, existing="overwrite")
         Path("net").mkdir()
         Path("net/b.png").touch()
         for weights, output in (("net", "net"), ("net/b.png", "net/b.png")):
-            with pytest.raises(click.ClickException, match="net/b.png holds the weights"):
+            with pytest.raises(click.ClickException, match=r"net/b\.png holds the weights"):
                 plan(["in/b.png"], output, weights=weights, existing="overwrite")
 
     def test_names_that_differ_in_case_alone_are_one_where_the_file_system_says_so(self, monkeypatch):
@@ -174,5 +174,5 @@ class TestPlan:
         Path("upper/B.PNG").touch()
         assert len(plan(["in/b.png", "upper/B.PNG"], "out")) == 2
         monkeypatch.setattr(outputs, "_ignores_case", lambda folder: True)
-        with pytest.raises(click.ClickException, match="out/B.PNG would be written twice"):
+        with pytest.raises(click.ClickException, match=r"out/B\.PNG would be written twice"):
             plan(["in/b.png", "upper/B.PNG"], "out")

@@ -216,7 +216,7 @@ def test_weights_that_are_no_network_are_refused(clusir, make_pixels):
     assert "must hold weights of one of ClusIR, MPRNet" in result.output
 
 
-@pytest.mark.parametrize("command", ["restore", "inspect", "degrade", "info", "export"])
+@pytest.mark.parametrize("command", ["restore", "inspect", "degrade", "check", "info", "export"])
 def test_help_shows_examples(clusir, command):
     result = clusir(command, "--help")
     assert result.exit_code == 0
