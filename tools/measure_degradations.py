@@ -45,9 +45,7 @@ def main() -> None:
     table = measure_table(net, middles(arguments.photographs), kinds)
     write_table(arguments.weights, table)
     purity = ", ".join(f"{level.purity:.2f} of level {level.level + 1}" for level in table.levels)
-    print(
-        f"{arguments.weights}: {table.pictures} photographs, purity {purity}, {table.accuracy:.2f} recognized"
-    )
+    print(f"{arguments.weights}: {table.pictures} photographs, purity {purity}, {table.accuracy:.2f} recognized")
 
 
 if __name__ == "__main__":

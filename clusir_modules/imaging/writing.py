@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -26,6 +27,8 @@ _BY_PILLOW = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", "
 _EIGHT_BITS = (".jpg", ".jpeg", ".webp", ".bmp")
 _PNM = (".ppm", ".pgm")
 _SOFTWARE = 0x0131
+_LONG = 4  # type of a tag
+_LARGEST_WITH_DIRECTORIES = 1 << 31  # bytes of pixels
 _LARGEST_JPEG_XMP = 65504  # bytes that one marker holds beside its name
 
 
@@ -92,6 +95,8 @@ def _write_tiff(picture: Picture, pixels: Pixels, file: Path) -> None:
     if picture.exif is not None:
         exif.load(picture.exif)
     tags, directories = _tiff_tags(exif)
+    if pixels.nbytes > _LARGEST_WITH_DIRECTORIES:  # it may become a BigTIFF file
+        directories = {}
     if picture.xmp is not None:
         tags.append((700, "B", len(picture.xmp), picture.xmp, True))
     software = exif.get(_SOFTWARE)
@@ -121,22 +126,37 @@ def _tiff_tags(exif: Image.Exif) -> tuple[list[Any], dict[int, Any]]:
         if code != _SOFTWARE and isinstance(exif.get(code), str)
     ]
     directories = {int(code): content for code in DIRECTORIES if (content := exif.get_ifd(code))}
-    return tags + [(code, "I", 1, 0, True) for code in directories], directories
+    return tags, directories
 
 
 def _append_directories(directories: dict[int, Any], file: Path) -> None:
-    """Write directories of EXIF data behind all else, and their places into the tags that point to them."""
-    import tifffile
-
-    for code, content in directories.items():
-        with tifffile.TiffFile(file, mode="r+") as written:
-            written.filehandle.seek(0, 2)
-            place = written.filehandle.tell()
-            directory = ImageFileDirectory_v2(b"II*\0\0\0\0\0" if written.byteorder == "<" else b"MM\0*\0\0\0\0")
+    """Write directories of EXIF data, which tifffile does not, behind all else, and a list of tags that has them."""
+    if not directories:
+        return
+    with file.open("r+b") as written:
+        head = written.read(8)
+        order = "<" if head.startswith(b"II") else ">"
+        written.seek(struct.unpack(order + "I", head[4:])[0])
+        count = struct.unpack(order + "H", written.read(2))[0]
+        entries = [written.read(12) for _ in range(count)]
+        for code, content in directories.items():
+            directory = ImageFileDirectory_v2(head[:4] + bytes(4))
             directory.update(content)
-            written.filehandle.write(bytes(place % 2) + directory.tobytes(place + place % 2))
-            page: Any = written.pages[0]
-            page.tags[code].overwrite(place + place % 2)
+            place = _at_end(written)
+            written.write(directory.tobytes(place))
+            entries.append(struct.pack(order + "HHII", code, _LONG, 1, place))
+        entries.sort(key=lambda entry: struct.unpack(order + "H", entry[:2]))
+        place = _at_end(written)
+        written.write(struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4))
+        written.seek(4)
+        written.write(struct.pack(order + "I", place))
+
+
+def _at_end(file: BinaryIO) -> int:
+    """Go to the end of a file, or one further: directories begin at even places."""
+    file.seek(0, 2)
+    file.write(bytes(file.tell() % 2))
+    return file.tell()
 
 
 def _write_by_pillow(picture: Picture, pixels: Pixels, file: Path, suffix: str) -> None:
