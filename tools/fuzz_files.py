@@ -39,6 +39,7 @@ from clusir_modules.data import read_image
 from clusir_modules.imaging.picture_files import Picture, read_picture
 from clusir_modules.imaging.writing import write_picture
 from clusir_modules.serialization.checkpoints import read_state_dict
+from clusir_modules.serialization.network_files import save_network
 
 SECONDS = 10
 BYTES = 1.5e9
@@ -101,10 +102,7 @@ def weights(folder: Path) -> list[Path]:
     few = {"weight": torch.arange(6.0).reshape(2, 3), "half": torch.ones(5, dtype=torch.float16)}
     torch.save(few, folder / "few.pth")
     (folder / "few.safetensors").write_bytes(save(few, metadata={"format": "pt"}))
-    net.save_pretrained(folder / "net")
-    (folder / "net" / "model.safetensors").rename(folder / "net.safetensors")
-    (folder / "net" / "config.json").unlink()
-    (folder / "net").rmdir()
+    save_network(net, folder / "net.safetensors")
     return sorted(folder.iterdir())
 
 
