@@ -53,8 +53,8 @@ class TiffPage:
         self.xmp: bytes | None = page.tags.valueof(700)
         self.dpi = _resolution(page)
         self.texts = {tag: text for tag in DESCRIBING if isinstance(text := page.tags.valueof(tag), str) and text}
-        # What tifffile has read of a directory is without its types.
-        self.directories = {int(tag): _place(page.tags[tag]) for tag in DIRECTORIES if tag in page.tags}
+        # What tifffile has read of a directory is without its types; where it begins counts as where its value lies.
+        self.directories = {int(tag): page.tags[tag].valueoffset for tag in DIRECTORIES if tag in page.tags}
         plain = page.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB) and page.bitspersample in (8, 16, 32, 64)
         known = page.compression in (_NONE, _LZW, _PACKBITS, *_DEFLATE) or _has_imagecodecs()
         self.by_pillow = _most_bits(page) <= 8 and not (plain and known)
@@ -119,12 +119,6 @@ def open_tiff(path: Path, max_pixels: int | None) -> tuple[Any, TiffPage]:
     except BaseException:
         file.close()
         raise
-
-
-def _place(tag: Any) -> int:
-    handle = tag.parent.filehandle
-    handle.seek(tag.valueoffset)
-    return int.from_bytes(handle.read(4), "little" if tag.parent.byteorder == "<" else "big")
 
 
 def _most_bits(page: Any) -> int:

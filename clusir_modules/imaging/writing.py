@@ -26,6 +26,7 @@ _WITH_ORIENTATION = (".jpg", ".jpeg", ".png", ".webp", *_TIFF)
 _BY_PILLOW = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 _EIGHT_BITS = (".jpg", ".jpeg", ".webp", ".bmp")
 _PNM = (".ppm", ".pgm")
+_EXIF = b"Exif\0\0"  # Pillow wants it in front for JPEG, and takes it away for the others
 _SOFTWARE = 0x0131
 _LONG = 4  # type of a tag
 _LARGEST_WITH_DIRECTORIES = 1 << 31  # bytes of pixels
@@ -164,7 +165,7 @@ def _write_by_pillow(picture: Picture, pixels: Pixels, file: Path, suffix: str) 
     if picture.dpi:
         options["dpi"] = picture.dpi
     if picture.exif is not None:
-        options["exif"] = picture.exif
+        options["exif"] = _EXIF + picture.exif.removeprefix(_EXIF)
     if picture.xmp is not None:
         if suffix == ".png":
             options["pnginfo"] = PngInfo()
