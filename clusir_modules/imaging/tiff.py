@@ -68,10 +68,10 @@ class TiffPage:
             raise ValueError(f"{name} of {page.bitspersample} bits; store RGB or gray of 8 or 16 bits")
         allowed = {_UNSIGNED: (8, 16), _FLOAT: (16, 32, 64)}.get(int(page.sampleformat), ())
         if page.bitspersample not in allowed:
-            kind = getattr(page.sampleformat, "name", page.sampleformat)
+            kind = {_UNSIGNED: "unsigned", 2: "signed", _FLOAT: "floating-point"}.get(int(page.sampleformat), "complex")
             raise ValueError(
-                f"{page.bitspersample}-bit pixels of format {kind} have no defined range; store 8 or 16 bits, or "
-                "floating point in [0, 1]"
+                f"{kind} {page.bitspersample}-bit pixels have no defined range; store 8 or 16 bits, or floating point "
+                "in [0, 1]"
             )
         colors = 3 if page.photometric == _RGB else 1
         if page.samplesperpixel - colors not in (0, 1) or page.imagedepth != 1:

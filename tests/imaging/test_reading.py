@@ -172,5 +172,5 @@ class TestReadImage:
 
     def test_whole_numbers_of_32_bits_are_refused_because_their_range_is_unknown(self, tmp_path: Path) -> None:
         Image.fromarray(np.zeros((4, 4), dtype=np.int32)).save(tmp_path / "a.tif")
-        with pytest.raises(RuntimeError, match="32-bit pixels"):
+        with pytest.raises(RuntimeError, match="signed 32-bit pixels"):
             read_image(tmp_path / "a.tif")
