@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 OUT ?= demo_output
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 FUZZ_EXAMPLES ?= 500
+FUZZ_FILES ?= 5000
 DATA ?= data
 PHOTOGRAPHS ?= photographs
 UNIT_TESTS := -n 2 --dist worksteal
 export OMP_NUM_THREADS_TEST ?= 1
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: demo bench test test-fast test-gpu killtest lint clean fuzz docs quality contest
+.PHONY: demo bench test test-fast test-gpu killtest lint clean fuzz fuzz-files docs quality contest
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m basicsr_plugin.demo --out $(OUT)
@@ -25,6 +26,10 @@ test-fast: lint
 # Property tests, $(FUZZ_EXAMPLES) cases of each; `make test` runs 5 of each.
 fuzz: $(VENV)/.test
 	CLUSIR_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS) -q tests/fuzz
+
+# $(FUZZ_FILES) damaged pictures and as many damaged files of weights; `make test` tries 112 and 30.
+fuzz-files: $(VENV)/.test
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) PYTHONPATH=$(CURDIR) $(BIN)/python tools/fuzz_files.py --pictures $(FUZZ_FILES) --weights $(FUZZ_FILES)
 
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m gpu

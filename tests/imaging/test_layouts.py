@@ -142,7 +142,9 @@ def lab_of_srgb(rgb: np.ndarray) -> np.ndarray:
 
 PALETTE = samples(3, np.uint8, seed=1).reshape(-1, 3)[:256]
 TIFF_BY_PILLOW = list(
-    itertools.product(("1", "P", "CMYK", "LAB", "L", "RGB", "RGBA"), (None, "tiff_lzw", "tiff_deflate", "packbits"))
+    itertools.product(
+        ("1", "P", "CMYK", "LAB", "YCbCr", "L", "RGB", "RGBA"), (None, "tiff_lzw", "tiff_deflate", "packbits")
+    )
 )
 TIFF_BY_PILLOW += [("1", "group3"), ("1", "group4"), ("RGB", "jpeg"), ("L", "jpeg"), ("CMYK", "jpeg")]
 
@@ -150,7 +152,7 @@ TIFF_BY_PILLOW += [("1", "group3"), ("1", "group4"), ("RGB", "jpeg"), ("L", "jpe
 @pytest.mark.parametrize(("mode", "compression"), TIFF_BY_PILLOW)
 def test_tiff_of_other_colors(tmp_path: Path, mode: str, compression: str | None) -> None:
     path = tmp_path / "a.tif"
-    values = samples({"1": 1, "P": 1, "L": 1, "LAB": 3, "RGB": 3}.get(mode, 4), np.uint8)
+    values = samples({"1": 1, "P": 1, "L": 1, "LAB": 3, "YCbCr": 3, "RGB": 3}.get(mode, 4), np.uint8)
     if mode == "1":
         values = values // 128 * 255
         image = Image.fromarray(values[..., 0]).convert("1")
@@ -169,7 +171,7 @@ def test_tiff_of_other_colors(tmp_path: Path, mode: str, compression: str | None
     if compression == "jpeg":
         with Image.open(path) as again:
             values = np.asarray(again).reshape(values.shape)
-    elif mode != "CMYK":  # which libtiff turns into RGB
+    elif mode not in ("CMYK", "YCbCr"):  # which libtiff turns into RGB
         assert np.array_equal(
             imagecodecs.tiff_decode(path.read_bytes()).reshape(HEIGHT, WIDTH, -1) * (255 if mode == "1" else 1), values
         )
@@ -181,6 +183,10 @@ def test_tiff_of_other_colors(tmp_path: Path, mode: str, compression: str | None
         light = 255 - values.astype(np.float64)
         assert np.abs(picture.pixels - light[..., :3] * light[..., 3:] / 255).max() <= 1
         assert picture.notes == ("it is CMYK and has no profile: the colors are converted by a plain formula",)
+    elif mode == "YCbCr":  # JFIF 1.02, page 3
+        y, blue, red = np.moveaxis(values.astype(np.float64) - (0, 128, 128), 2, 0)
+        rgb = np.stack((y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue), axis=2)
+        assert np.abs(picture.pixels - rgb.clip(0, 255)).max() <= 1
     elif mode == "LAB":
         assert np.abs(lab_of_srgb(picture.pixels / 255) - lab_of_srgb(samples(3, np.uint8) / 255)).max() <= 3
     else:
@@ -315,3 +321,19 @@ def test_ppm(tmp_path: Path, text: bool, channels: int, largest: int) -> None:
     assert np.abs(read(path) - values * (peak / largest)).max() <= 0.5 + 1e-6
     if largest == peak and not text:
         assert np.array_equal(by_opencv(path), values)
+
+
+def test_the_documentation_counts_these_layouts() -> None:
+    tiff = sum(
+        len(TIFF_TYPES) * len([layout for layout in TIFF_LAYOUTS if channels > 1 or layout[3] == "contig"])
+        for channels, _ in TIFF_KINDS.values()
+    )
+    counts = (tiff, 4, len(TIFF_BY_PILLOW), 8 * 3 + len(PNG_LAYOUTS), 12 + 1 + 4 + 5 + 20)
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "pictures.md").read_text(encoding="utf-8")
+    rows = [
+        int(row.split("|")[-2].replace(",", ""))
+        for row in page.splitlines()
+        if row.split("|")[-2:-1] and row.split("|")[-2].strip().replace(",", "").isdigit()
+    ]
+    assert tuple(rows) == counts
+    assert f"**{sum(counts):,} layouts**" in page
