@@ -46,6 +46,10 @@ BYTES = 1.5e9
 _STARTED: list[str] = []
 
 
+class TooLong(BaseException):
+    """Not an ``Exception``, which a decoder may catch."""
+
+
 def pictures(folder: Path) -> list[Path]:
     """Small sound pictures of every format, with all that belongs to them."""
     draw = np.random.default_rng(0)
@@ -184,7 +188,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _too_long(_number: int, _frame: FrameType | None) -> None:
-    raise TimeoutError(f"more than {SECONDS} s")
+    raise TooLong(f"more than {SECONDS} s")
 
 
 def fuzz(kind: str, seeds: list[Path], use: Callable[[Path], bool], count: int, seed: int, keep: Path | None) -> int:
@@ -211,7 +215,7 @@ def fuzz(kind: str, seeds: list[Path], use: Callable[[Path], bool], count: int, 
                 assert [found.name for found in Path(name).iterdir()] == [path.name], "other files are left"
                 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
                 assert peak < BYTES, f"{peak / 1e9:.1f} GB"
-            except Exception as error:
+            except (Exception, TooLong) as error:
                 failures += 1
                 print(f"{kind} {number}, from {seeds[place].name}: {type(error).__name__}: {error}")
                 traceback.print_exc(limit=-4)

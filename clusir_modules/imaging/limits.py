@@ -1,10 +1,13 @@
-"""The largest picture that is decoded."""
+"""What is too large to be decoded, or too many."""
 
 from __future__ import annotations
 
 from PIL import Image
 
-__all__ = ["check_size"]
+__all__ = ["SEVERAL", "check_size"]
+
+SEVERAL = "several pages or frames, of which only the first would be used"
+"""Why a file of more than one picture is refused."""
 
 
 def check_size(width: int, height: int, max_pixels: int | None) -> None:

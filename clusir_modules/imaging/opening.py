@@ -16,7 +16,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from .limits import check_size
+from .limits import SEVERAL, check_size
 from .png import PngParts, read_png_parts
 
 __all__ = ["IMAGE_SUFFIXES", "format_of", "open_by_pillow"]
@@ -75,7 +75,6 @@ def open_by_pillow(path: Path, file_format: str, max_pixels: int | None) -> tupl
     except SyntaxError as error:
         raise ValueError("no picture, or its header is damaged") from error
     check_size(image.width, image.height, max_pixels)
-    frames = getattr(image, "n_frames", 1) if file_format != "TIFF" else 1
-    if frames > 1:
-        raise ValueError(f"{frames} pages or frames, of which only the first would be used")
+    if file_format != "TIFF" and getattr(image, "n_frames", 1) > 1:
+        raise ValueError(SEVERAL)
     return image, parts

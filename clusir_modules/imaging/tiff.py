@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import TiffImagePlugin
 
 from .levels import Pixels
-from .limits import check_size
+from .limits import SEVERAL, check_size
 from .metadata import DESCRIBING, DIRECTORIES
 
 __all__ = ["TiffPage", "open_tiff"]
@@ -23,6 +24,8 @@ _NONE, _LZW, _PACKBITS = 1, 5, 32773
 _DEFLATE = (8, 32946)
 _UNSIGNED, _FLOAT = 1, 3
 _ASSOCIATED = 1
+_PREVIEW = 1  # a small copy of another page
+_MOST_PAGES = 8
 _MISSING_CODEC = "compression {} needs the package imagecodecs: pip install 'clusir[pictures]'"
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -42,9 +45,10 @@ class TiffPage:
     """
 
     def __init__(self, file: Any, max_pixels: int | None) -> None:
-        pages = [page for page in file.pages if not page.subfiletype & 1]  # 1: a small copy of another page
+        # The list of pages of a damaged file may lead back to its beginning.
+        pages = [page for page in islice(file.pages, _MOST_PAGES) if not page.subfiletype & _PREVIEW]
         if len(pages) != 1:
-            raise ValueError(f"{len(pages)} pages or frames, of which only the first would be used")
+            raise ValueError(SEVERAL if pages else "no picture, or its header is damaged")
         page = pages[0]
         check_size(page.imagewidth, page.imagelength, max_pixels)
         self._page, self._file = page, file

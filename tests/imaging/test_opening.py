@@ -51,7 +51,18 @@ def test_the_content_counts_and_not_the_name(tmp_path: Path) -> None:
 def test_frames_and_pages_are_refused(tmp_path: Path, suffix: str) -> None:
     frames = [Image.fromarray(np.full((16, 16, 3), level, np.uint8)) for level in (0, 128, 255)]
     frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
-    assert refused(tmp_path / f"a{suffix}") == "3 pages or frames, of which only the first would be used"
+    assert refused(tmp_path / f"a{suffix}") == "several pages or frames, of which only the first would be used"
+
+
+def test_a_list_of_pages_that_leads_back_to_its_beginning_ends(tmp_path: Path) -> None:
+    for subfiletype, message in ((0, "several pages or frames"), (1, "no picture")):
+        tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 4), np.uint8), subfiletype=subfiletype, metadata=None)
+        content = bytearray((tmp_path / "a.tif").read_bytes())
+        first = int.from_bytes(content[4:8], "little")
+        end = first + 2 + 12 * int.from_bytes(content[first : first + 2], "little")
+        content[end : end + 4] = content[4:8]
+        (tmp_path / "a.tif").write_bytes(content)
+        assert message in refused(tmp_path / "a.tif")
 
 
 def test_a_preview_in_a_tiff_file_is_no_page(tmp_path: Path) -> None:
