@@ -23,6 +23,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -175,7 +176,10 @@ class Training:
 
     def unfinished_files(self) -> set[str]:
         """Checkpoint files that are being written."""
-        return {path.name for part in ("models", "training_states") for path in (self.folder / part).glob("*.tmp")}
+        folders = (self.folder / part for part in ("models", "training_states"))
+        with suppress(FileNotFoundError):  # a start has just put the folder aside
+            return {path.name for folder in folders for path in folder.glob("*.tmp")}
+        return set()
 
     def newest_state(self) -> int:
         """Iteration of the newest training state, 0 if there is none."""

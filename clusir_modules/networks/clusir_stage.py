@@ -19,6 +19,7 @@ from ..layers.routing.pcgrm import Routing
 from ..layers.routing.wavelet_evidence import WaveletEvidence
 from ..layers.transformer.wtb import WTB
 from ..ops.checks import check_feature_map, check_positive
+from ..ops.precision import cast_once, convolve
 
 __all__ = ["NUM_LEVELS", "ClusIRStage", "StageFeatures"]
 
@@ -191,8 +192,10 @@ class ClusIRStage(nn.Module):
         attended: Tensor | None = None,
         earlier: StageFeatures | None = None,
     ) -> StageFeatures:
-        encoded, used = self.encode(image, routings=routings, attended=attended, earlier=earlier)
-        return StageFeatures(encoded, self._decode(encoded, used), used)
+        resampling = (*self.downs, *(cast(_DecoderLevel, level).up for level in self.decoder))
+        with cast_once(image, self.head, *resampling):
+            encoded, used = self.encode(image, routings=routings, attended=attended, earlier=earlier)
+            return StageFeatures(encoded, self._decode(encoded, used), used)
 
     def encode(
         self,
@@ -207,7 +210,7 @@ class ClusIRStage(nn.Module):
         for name, given in (("attended", attended), ("earlier", earlier)):
             if (given is not None) != (self.join is not None):
                 raise ValueError(f"{name} must be given to a stage with follows=True and to no other")
-        x = self.head(image)
+        x = convolve(self.head, image)
         if self.join is not None and attended is not None:
             x = self.join(torch.cat((attended, x), dim=1))
         encoded, used = [], []

@@ -17,7 +17,7 @@ __all__ = ["dwt2d", "idwt2d"]
 
 _MODES = frozenset({"zero", "symmetric", "reflect", "periodization"})
 _HAAR_NAMES = frozenset({"haar", "db1"})
-_PART_SIZE = 2**18  # elements
+_PART_SIZE = 2**20  # bytes
 _FILTER_BANKS: dict[str, tuple[tuple[float, ...], ...]] = {}
 
 
@@ -36,8 +36,8 @@ class _HaarAnalysis(torch.autograd.Function):
         batch, channels, height, width = x.shape
         ll = _empty_like_layout(x, batch, channels, height // 2, width // 2)
         details = _empty_like_layout(x, batch, 3 * channels, height // 2, width // 2)
-        for part, *bands in _parts(x, ll, *details.chunk(3, dim=1)):
-            _analyze_into(part, *bands)
+        for part, low, other in _parts(x, ll, details):
+            _analyze_into(part, low, other)
         return ll, details
 
     @staticmethod
@@ -94,18 +94,22 @@ def _parts(x: Tensor, *bands: Tensor) -> Iterable[tuple[Tensor, ...]]:
     """On a CPU the maps in parts of the batch, so that what lies between two steps stays in its cache."""
     if x.device.type != "cpu" or x.shape[0] == 0:
         return [(x, *bands)]
-    images = max(_PART_SIZE // x[0].numel(), 1)
+    images = max(_PART_SIZE // (x[0].numel() * x.element_size()), 1)
     return zip(*(maps.split(images) for maps in (x, *bands)), strict=True)
 
 
-def _analyze_into(x: Tensor, ll: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> None:
-    even, odd = x[..., 0::2], x[..., 1::2]
-    low = torch.lerp(even, odd, 0.5)
-    high = low - odd
+def _analyze_into(x: Tensor, ll: Tensor, details: Tensor) -> None:
+    batch, channels, height, width = x.shape
+    columns = _empty_like_layout(x, batch, 2 * channels, height, width // 2)
+    low, high = columns.chunk(2, dim=1)
+    odd = x[..., 1::2]
+    torch.lerp(x[..., 0::2], odd, 0.5, out=low)
+    torch.sub(low, odd, out=high)
+    bands = details.unflatten(1, (3, channels))  # LH, HL, HH
     torch.add(low[..., 0::2, :], low[..., 1::2, :], out=ll)
-    torch.sub(low[..., 0::2, :], low[..., 1::2, :], out=lh)
-    torch.add(high[..., 0::2, :], high[..., 1::2, :], out=hl)
-    torch.sub(high[..., 0::2, :], high[..., 1::2, :], out=hh)
+    torch.add(high[..., 0::2, :], high[..., 1::2, :], out=bands[:, 1])
+    columns = columns.unflatten(1, (2, channels))
+    torch.sub(columns[..., 0::2, :], columns[..., 1::2, :], out=bands[:, 0::2])
 
 
 def _synthesize_into(x: Tensor, ll: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> None:

@@ -30,7 +30,7 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
         added = (size + multiple - 1) // multiple * multiple - size
         if exporting():
             x = _extend(x, dim, size, size + added)
-        else:
+        elif added:
             x = F.pad(
                 x, (0, 0, 0, added) if dim == 2 else (0, added, 0, 0), mode="reflect" if added < size else "replicate"
             )
@@ -42,6 +42,8 @@ def extend_by_edge(x: Tensor, width: int) -> Tensor:
 
     Inductor takes the gradient of ``F.pad``'s replication for contiguous where it is channels last, and fails.
     """
+    if not torch.compiler.is_compiling():
+        return F.pad(x, (width,) * 4, mode="replicate")
     for dim in (2, 3):
         first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
         x = torch.cat((*[first] * width, x, *[last] * width), dim=dim)

@@ -1,18 +1,22 @@
-"""Written islands of full precision inside autocast regions."""
+"""Types of numbers: islands of full precision inside autocast regions, weights cast once for a block."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import TypeAlias, TypeGuard, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["full_precision", "widen"]
+__all__ = ["cast_once", "cast_parameters", "convolve", "eager_autocast_type", "full_precision", "widen"]
 
 
 def widen(x: Tensor) -> Tensor:
     """Return ``x`` as float32, or unchanged if it is float64 already."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x if x.dtype is torch.float64 else x.float()
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[object]:
@@ -20,3 +24,75 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
     if x.device.type == "meta":  # has no autocast; torch.compile cannot ask torch for it before torch 2.15
         return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
+
+
+def eager_autocast_type(x: Tensor) -> torch.dtype | None:
+    """Type of autocast on the device of ``x``; None where it is off, and while compiling, which casts as it likes."""
+    device = x.device.type
+    if torch.compiler.is_compiling() or device == "meta" or not torch.is_autocast_enabled(device):
+        return None
+    return torch.get_autocast_dtype(device)
+
+
+def cast_once(x: Tensor, *blocks: nn.Module) -> AbstractContextManager[object]:
+    """Context in which the weights of all convolutions in ``blocks`` are there in the type of autocast.
+
+    Autocast casts each weight and each bias by a kernel of its own, for small networks a third of all that a GPU is
+    given; here one kernel casts them all. Values and gradients are the same. Outside autocast, within such a context of
+    an outer block and while compiling it does nothing.
+
+    Args:
+        x: a tensor on the device of the blocks.
+        blocks: modules that convolve by :func:`convolve` or :func:`cast_parameters`.
+    """
+    dtype = eager_autocast_type(x)
+    if dtype is None:
+        return nullcontext()
+    convolutions = [module for block in blocks for module in block.modules() if _is_plain_convolution(module)]
+    if _CAST.get().keys() >= set(convolutions):
+        return nullcontext()
+    return _CastOnce(convolutions, dtype)
+
+
+def cast_parameters(convolution: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, those that :func:`cast_once` has cast if it has."""
+    if torch.compiler.is_compiling():
+        return convolution.weight, convolution.bias
+    return _CAST.get().get(convolution, (convolution.weight, convolution.bias))
+
+
+def convolve(convolution: nn.Module, x: Tensor) -> Tensor:
+    """Return ``convolution(x)``, by the weights that :func:`cast_once` has cast if it has."""
+    if torch.compiler.is_compiling() or convolution not in _CAST.get():
+        y: Tensor = convolution(x)
+        return y
+    return cast(nn.Conv2d, convolution)._conv_forward(x, *_CAST.get()[convolution])
+
+
+_Parameters: TypeAlias = tuple[Tensor, Tensor | None]
+_CAST: ContextVar[Mapping[nn.Module, _Parameters]] = ContextVar("_CAST", default=MappingProxyType({}))
+
+
+class _CastOnce:
+    def __init__(self, convolutions: Sequence[nn.Conv2d], dtype: torch.dtype) -> None:
+        places = [(c, name) for c in convolutions for name in ("weight", "bias") if getattr(c, name) is not None]
+        parameters: list[Tensor] = [getattr(*place) for place in places]
+        flat = torch.cat([p.flatten() for p in parameters]).to(dtype)
+        parts = flat.split([p.numel() for p in parameters])
+        values = {place: part.view(p.shape) for place, part, p in zip(places, parts, parameters)}
+        self._values: dict[nn.Module, _Parameters] = {
+            c: (values[c, "weight"], values.get((c, "bias"))) for c in convolutions
+        }
+
+    def __enter__(self) -> None:
+        self._before = _CAST.set(self._values)
+
+    def __exit__(self, *raised: object) -> None:
+        _CAST.reset(self._before)
+
+
+def _is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether calling it is the same as convolving with its weight, which autocast would cast."""
+    if type(module) is not nn.Conv2d or module._forward_hooks or module._forward_pre_hooks:
+        return False
+    return type(module.weight) is nn.Parameter and module.weight.dtype is not torch.float64

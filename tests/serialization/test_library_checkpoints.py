@@ -190,7 +190,7 @@ class TestLoading:
 
 def test_no_code_of_ours_loads_pickles_in_full() -> None:
     """Every ``torch.load`` says ``weights_only=True``, every ``yaml.load`` names the safe loader, no bare pickle."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     packages = ("clusir_modules", "basicsr_plugin", "clusir_cli")
     texts = {path: path.read_text() for name in packages for path in (root / name).rglob("*.py")}
     assert len(texts) > 50

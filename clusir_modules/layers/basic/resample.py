@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops.checks import check_positive
+from ...ops.precision import convolve
 
 __all__ = ["Downsample", "Upsample"]
 
@@ -25,9 +27,8 @@ class Downsample(nn.Sequential):
             raise ValueError(f"dim must be even, got {dim}")
         super().__init__(nn.Conv2d(dim, dim // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        y: Tensor = super().__call__(x)
-        return y
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(convolve(self[0], x), 2)
 
 
 class Upsample(nn.Sequential):
@@ -48,6 +49,5 @@ class Upsample(nn.Sequential):
             raise ValueError(f"dim must be even, got {dim}")
         super().__init__(nn.Conv2d(dim, 2 * dim, 1, bias=False), nn.PixelShuffle(2))
 
-    def __call__(self, x: Tensor) -> Tensor:
-        y: Tensor = super().__call__(x)
-        return y
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(convolve(self[0], x), 2)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_not_empty, check_positive
 from ...ops.dynamic_depthwise import dynamic_depthwise
+from ...ops.precision import eager_autocast_type
 from ..transformer.transposed_attention import channels_last_rows, mix_channels
 
 __all__ = ["GatedConvExperts"]
@@ -74,19 +75,30 @@ class GatedConvExperts(nn.Module):
             raise ValueError(
                 f"weights must have the shape of indices, {tuple(indices.shape)}, got {tuple(weights.shape)}"
             )
-        height, width = x.shape[2:]
-        expand = self.expand_weight[indices].flatten(1, 2)  # (B, k 2h, dim)
+        size = (x.shape[2], x.shape[3])
+        expand, depthwise, depthwise_bias, project, bias = self._gather(indices, eager_autocast_type(x))
         hidden = dynamic_depthwise(
-            mix_channels(channels_last_rows(x), expand.transpose(1, 2), None, (height, width)),
-            self.depthwise_weight[indices].flatten(1, 2),
-            self.depthwise_bias[indices].flatten(1, 2),
+            mix_channels(channels_last_rows(x), expand.flatten(1, 2).transpose(1, 2), None, size),
+            depthwise.flatten(1, 2),
+            depthwise_bias.flatten(1, 2),
             padding=self.kernel_size // 2,
         )
-        value, gate = hidden.unflatten(1, (-1, 2, self.hidden_dim)).unbind(2)
-        project = (self.project_weight[indices] * weights[..., None, None].to(self.project_weight.dtype)).flatten(1, 2)
-        bias = torch.einsum("bk,bkd->bd", weights.to(self.project_bias.dtype), self.project_bias[indices])
-        gated = channels_last_rows((value * gate).flatten(1, 2))
-        return mix_channels(gated, project, None, (height, width)) + bias.to(gated.dtype)[..., None, None]
+        # pixels first, so that the gradient of the two halves is put together in the layout of the convolution
+        value, gate = hidden.permute(2, 3, 0, 1).unflatten(3, (-1, 2, self.hidden_dim)).unbind(4)
+        gated = (value * gate).flatten(3).flatten(0, 1).transpose(0, 1)
+        weights = weights.to(project.dtype).unsqueeze(2)
+        project = (project * weights.unsqueeze(3)).flatten(1, 2)
+        y = mix_channels(gated, project, None, size)
+        return y + (weights.transpose(1, 2) @ bias).to(y.dtype).squeeze(1)[..., None, None]
+
+    def _gather(self, indices: Tensor, dtype: torch.dtype | None) -> list[Tensor]:
+        """Parameters ``(B, k, ...)`` of the chosen experts, for ``dtype`` all cast by one kernel."""
+        stacked = [*self.parameters(recurse=False)]
+        if dtype is None:
+            return [p[indices] for p in stacked]
+        rows = torch.cat([p.flatten(1) for p in stacked], dim=1)[indices].to(dtype)
+        parts = rows.split([p[0].numel() for p in stacked], dim=2)
+        return [part.unflatten(2, p.shape[1:]) for part, p in zip(parts, stacked)]
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, num_experts={self.num_experts}, hidden_dim={self.hidden_dim}"

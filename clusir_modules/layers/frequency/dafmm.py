@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_heads, check_not_empty, check_number, check_positive
 from ...ops.dynamic_depthwise import dynamic_depthwise
 from ...ops.padding import extend_by_edge
-from ...ops.precision import full_precision, widen
-from ..transformer.transposed_attention import channels_last_rows, diagonal_blocks, mix_channels
+from ...ops.precision import cast_once, convolve, full_precision, widen
+from ..transformer.transposed_attention import diagonal_blocks, mix_channels
 from .spectral_gate import NUM_BANDS, SpectralGate
 
 __all__ = ["DAFMM"]
+
+
+class _Gram(torch.autograd.Function):
+    """``rows^T rows`` of each image, with one product in the gradient where autograd takes two and adds them."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(rows: Tensor) -> Tensor:
+        return rows.transpose(1, 2).bmm(rows)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors
+        return rows.bmm(grad + grad.transpose(1, 2))
+
+
+def _gram(rows: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return rows.transpose(1, 2).bmm(rows)
+    gram: Tensor = _Gram.apply(rows)
+    return gram
 
 
 class DAFMM(nn.Module):
@@ -94,9 +121,11 @@ class DAFMM(nn.Module):
         prompt = self._check(x, prompt)
         summary = self._summary(x, prompt)
         low, high = self._split(x, summary)
-        gains = self.gain_predictor(summary).unflatten(1, (self.num_heads, NUM_BANDS))
-        low = self.spectral_gate(low, gains)
-        high = self.high_depthwise(high) * self.high_gate(prompt).sigmoid()
+        with full_precision(x):
+            gains = F.linear(summary, widen(self.gain_predictor.weight), widen(self.gain_predictor.bias))
+            low = self.spectral_gate(widen(low), gains.unflatten(1, (self.num_heads, NUM_BANDS)))
+        with cast_once(x, self.high_depthwise, self.high_gate):
+            high = convolve(self.high_depthwise, high) * convolve(self.high_gate, prompt).sigmoid()
         return x + self._interact_and_fuse(low, high)
 
     def _check(self, x: Tensor, prompt: Tensor | None) -> Tensor:
@@ -112,48 +141,47 @@ class DAFMM(nn.Module):
         return prompt
 
     def _summary(self, x: Tensor, prompt: Tensor) -> Tensor:
-        return torch.cat((x.mean(dim=(2, 3)), prompt.mean(dim=(2, 3)).to(x.dtype)), dim=1)
+        wide = torch.float64 if x.dtype is torch.float64 else torch.float32
+        return torch.cat((x.mean(dim=(2, 3), dtype=wide), prompt.mean(dim=(2, 3), dtype=wide)), dim=1)
 
     def _split(self, x: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
-        logits = widen(self.kernel_predictor(summary)).unflatten(1, (self.num_heads, -1))
-        kernels = logits.softmax(dim=-1).to(x.dtype).repeat_interleave(self.dim // self.num_heads, dim=1)
-        kernels = kernels.unflatten(2, (self.kernel_size, self.kernel_size))
         with full_precision(x):  # autocast would convolve in its own type, and low + high is x in its type
+            logits = F.linear(summary, widen(self.kernel_predictor.weight), widen(self.kernel_predictor.bias))
+            kernels = logits.unflatten(1, (self.num_heads, 1, -1)).softmax(dim=-1).to(x.dtype)
+            kernels = kernels.expand(-1, -1, self.dim // self.num_heads, -1).flatten(1, 2)
+            kernels = kernels.unflatten(2, (self.kernel_size, self.kernel_size))
             low = dynamic_depthwise(extend_by_edge(x, self.kernel_size // 2), kernels)
         return low, x - low
 
     def _interact_and_fuse(self, low: Tensor, high: Tensor) -> Tensor:
         """Exchange between the bands, fusion and layer scale as one matrix over channels for each image.
 
-        All of it is linear in the maps once the similarity is known, and that follows from their Gram matrices.
+        All of it is linear in the maps once the similarity is known, and that follows from their Gram matrix.
         """
-        size = (low.shape[2], low.shape[3])
-        low, high = channels_last_rows(low), channels_last_rows(high)
         with full_precision(low):
-            similarity = self._similarity(widen(low), widen(high)) * widen(self.temperature)
-            _, low_value = widen(self.low_query_value.weight).chunk(2)
-            _, high_value = widen(self.high_key_value.weight).chunk(2)
-            from_high = self._mix_heads(similarity.softmax(dim=-1), high_value)
-            from_low = self._mix_heads(similarity.transpose(-2, -1).softmax(dim=-1), low_value)
+            # both bands side by side, (B, H W, 2 C), in float32 or wider
+            rows = torch.cat((low.permute(0, 2, 3, 1), high.permute(0, 2, 3, 1)), dim=3).flatten(1, 2)
+            query, low_value = widen(self.low_query_value.weight).chunk(2)
+            key, high_value = widen(self.high_key_value.weight).chunk(2)
+            similarity = self._similarity(rows, query, key) * widen(self.temperature)
+            # first what goes to the high band from the low one, then the other way round
+            attention = torch.stack((similarity.transpose(-2, -1), similarity)).softmax(dim=-1)
+            value = torch.stack((low_value, high_value)).unflatten(1, (1, self.num_heads, -1))
+            exchanged = (attention @ value).flatten(2, 3)  # (2, B, C, C)
             scale = widen(self.layer_scale).view(-1, 1)
-            fuse_low, fuse_high = (scale * widen(self.fuse.weight).flatten(1)).chunk(2, dim=1)
-            low_weight, high_weight = fuse_low + fuse_high @ from_low, fuse_high + fuse_low @ from_high
+            fuse = (scale * widen(self.fuse.weight).flatten(1)).unflatten(1, (2, 1, -1)).permute(1, 2, 0, 3)
+            weight = fuse + fuse.flip(0) @ exchanged
             bias = scale.flatten() * cast(Tensor, self.fuse.bias)
-        y = mix_channels(low, low_weight.transpose(1, 2), bias, size)
-        return y + mix_channels(high, high_weight.transpose(1, 2), None, size)
+            weight, size = weight.permute(1, 0, 3, 2).flatten(1, 2), (low.shape[2], low.shape[3])
+            return mix_channels(rows.to(high.dtype), weight, bias, size)
 
-    def _similarity(self, low: Tensor, high: Tensor) -> Tensor:
-        """Cosine between the query channels of ``low`` and the key channels of ``high``, head by head."""
-        query, _ = widen(self.low_query_value.weight).chunk(2)
-        key, _ = widen(self.high_key_value.weight).chunk(2)
-        gram = query @ (low.transpose(1, 2) @ high) @ key.t()
-        query_norms = ((query @ (low.transpose(1, 2) @ low)) * query).sum(dim=2).clamp_min(1e-12).sqrt()
-        key_norms = ((key @ (high.transpose(1, 2) @ high)) * key).sum(dim=2).clamp_min(1e-12).sqrt()
-        return diagonal_blocks(gram / (query_norms.unsqueeze(2) * key_norms.unsqueeze(1)), self.num_heads)
-
-    def _mix_heads(self, attention: Tensor, value: Tensor) -> Tensor:
-        """Product of the block diagonal ``attention`` ``(B, num_heads, c, c)`` and ``value`` ``(C, C)``."""
-        return (attention @ value.unflatten(0, (self.num_heads, -1))).flatten(1, 2)
+    def _similarity(self, rows: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        """Cosine between the query channels of the low and the key channels of the high band, head by head."""
+        project = torch.block_diag(query, key).expand(rows.shape[0], -1, -1)
+        gram = project.bmm(_gram(rows)).bmm(project.transpose(1, 2))  # (B, 2 C, 2 C)
+        query_scale, key_scale = (gram.diagonal(dim1=1, dim2=2) + 1e-12).rsqrt().chunk(2, dim=1)
+        cosine = gram[:, : self.dim, self.dim :] * (query_scale.unsqueeze(2) * key_scale.unsqueeze(1))
+        return diagonal_blocks(cosine, self.num_heads)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, prompt_dim={self.prompt_dim}, num_heads={self.num_heads}"

@@ -14,6 +14,8 @@ __all__ = ["NUM_BANDS", "SpectralGate", "frequency_bands"]
 _OCTAVES = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)  # cycles/pixel; the lowest also holds the mean
 _ORIENTATIONS = 4
 NUM_BANDS = len(_OCTAVES) * _ORIENTATIONS
+_LARGEST_KEPT, _MOST_KEPT = 2**21, 16  # numbers of one size, sizes: 64 MB in float32 at most
+_BANDS: dict[tuple[int, int, torch.device, torch.dtype], Tensor] = {}
 
 
 def frequency_bands(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -25,27 +27,50 @@ def frequency_bands(height: int, width: int, device: torch.device, dtype: torch.
         ``(NUM_BANDS, height, width // 2 + 1)`` with values in [0, 1].
     """
     # `fftfreq` and `rfftfreq` in arithmetic: those take the size as a constant when they are exported
-    rows, columns = (torch.arange(count, device=device, dtype=dtype) for count in (height, width // 2 + 1))
-    fy = torch.where(2 * rows < height, rows, rows - height).unsqueeze(1) / height
-    fx = columns.unsqueeze(0) / width
-    octave = torch.log2((fy.square() + fx.square()).sqrt().clamp(_OCTAVES[0], _OCTAVES[-1]) / _OCTAVES[0])
-    centers = torch.arange(len(_OCTAVES), device=device, dtype=dtype).view(-1, 1, 1)
-    radial = (1 - (octave - centers).abs()).clamp_min(0)
-    angle = torch.atan2(fy.expand_as(octave), fx.expand_as(octave))
-    angular = _orientation_windows(angle)
+    fy = torch.arange(-(height // 2), height - height // 2, device=device, dtype=dtype).div(height)
+    fy = fy.roll(-(height // 2)).unsqueeze(1)
+    fx = torch.arange(width // 2 + 1, device=device, dtype=dtype).div(width).unsqueeze(0)
+    octave = torch.hypot(fy, fx).clamp(_OCTAVES[0], _OCTAVES[-1]).log2()
+    centers = torch.arange(math.log2(_OCTAVES[0]), 0, device=device, dtype=dtype).view(-1, 1, 1)
+    radial = (1 - (octave - centers).abs()).relu()
+    directions = torch.linspace(0, math.pi * (1 - 1 / _ORIENTATIONS), _ORIENTATIONS, device=device, dtype=dtype)
+    directions = directions.view(-1, 1, 1)
+    # each window is a half wave of the doubled angle, so that they sum to 1
+    angular = ((torch.atan2(fy, fx) - directions) * (_ORIENTATIONS / 2)).cos().relu().square()
     # At an even width the last column is fx = 1/2 and fx = -1/2 at once. Without the mean of the two its spectrum would
     # not be that of a real map, and what `irfft2` makes of it would differ between devices.
-    last = angular[..., -1:]
-    mean = (last + _orientation_windows(-angle[:, -1:])) / 2
-    angular = torch.cat((angular[..., :-1], torch.where(fx[:, -1:] == 0.5, mean, last)), dim=-1)
+    straight, diagonal = angular[0::2], angular[1::2]
+    diagonal = torch.where(fx == 0.5, diagonal.mean(dim=0, keepdim=True), diagonal)
+    angular = torch.stack((straight, diagonal), dim=1).flatten(0, 1)
     return (radial.unsqueeze(1) * angular.unsqueeze(0)).flatten(0, 1)
 
 
-def _orientation_windows(angle: Tensor) -> Tensor:
-    """Windows ``(_ORIENTATIONS, H, W)`` over the angle ``(H, W)`` in radians, of period pi, that sum to 1."""
-    directions = torch.arange(_ORIENTATIONS, device=angle.device, dtype=angle.dtype).view(-1, 1, 1)
-    offset = (angle - directions * (math.pi / _ORIENTATIONS) + math.pi / 2).remainder(math.pi) - math.pi / 2
-    return torch.cos(offset.abs().clamp_max(math.pi / _ORIENTATIONS) * (_ORIENTATIONS / 2)).square()
+def _remembered_bands(signal: Tensor) -> Tensor:
+    """Bands for a map: those of the small sizes that training repeats are computed once.
+
+    Only plain numbers in memory are kept or taken: no tensor that is being traced, mapped or captured.
+    """
+    height, width = signal.shape[-2:]
+    made_for = (signal.device, signal.dtype)
+    if torch.compiler.is_compiling() or NUM_BANDS * height * width > _LARGEST_KEPT or not _has_memory(signal):
+        return frequency_bands(height, width, *made_for)
+    key = (height, width, *made_for)
+    if key not in _BANDS:
+        with torch.inference_mode(False), torch.no_grad():
+            bands = frequency_bands(height, width, *made_for)
+        if not _has_memory(bands) or (signal.is_cuda and torch.cuda.is_current_stream_capturing()):
+            return bands
+        if len(_BANDS) >= _MOST_KEPT:
+            _BANDS.clear()
+        _BANDS[key] = bands
+    return _BANDS[key]
+
+
+def _has_memory(x: Tensor) -> bool:
+    try:
+        return type(x) is Tensor and x.data_ptr() != 0
+    except RuntimeError:  # inside a transform of torch.func
+        return False
 
 
 class SpectralGate(nn.Module):
@@ -66,8 +91,8 @@ class SpectralGate(nn.Module):
         height, width = x.shape[-2:]
         with full_precision(x):
             signal = widen(x)
-            bands = frequency_bands(height, width, x.device, signal.dtype)
-            gate = 1 + torch.einsum("bgj,jhw->bghw", gains.to(signal.dtype), bands)
+            bands = _remembered_bands(signal)
+            gate = ((1 + gains.to(signal.dtype)) @ bands.flatten(1)).unflatten(2, bands.shape[1:])  # bands sum to 1
             spectrum = torch.fft.rfft2(signal, norm="ortho")
             gated = spectrum.unflatten(1, (gate.shape[1], -1)) * gate.unsqueeze(2)
             return torch.fft.irfft2(gated.flatten(1, 2), s=(height, width), norm="ortho").to(x.dtype)

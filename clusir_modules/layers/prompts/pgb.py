@@ -67,8 +67,11 @@ class PGB(nn.Module):
         with full_precision(tokens):
             pooled = tokens.to(self.mix.weight.dtype).sum(dim=1)
             weights = self.mix(F.normalize(pooled, dim=-1, eps=_SHORTEST)).softmax(dim=-1)
-        mixed = torch.einsum("bn,ndhw->bdhw", weights, self.components)
-        return F.interpolate(self.conv(mixed), size=size, mode="bilinear", align_corners=False)
+            mixed = (weights @ self.components.flatten(1)).unflatten(1, self.components.shape[1:])
+        prompt: Tensor = self.conv(mixed)
+        if prompt.shape[2:] == tuple(size):
+            return prompt
+        return F.interpolate(prompt, size=size, mode="bilinear", align_corners=False)
 
     def extra_repr(self) -> str:
         return f"components={tuple(self.components.shape)}"

@@ -14,7 +14,7 @@ from ...ops.precision import full_precision, widen
 
 __all__ = ["PCGRM", "Routing"]
 
-_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.01, 10.0
+_LOG_TEMPERATURES = (math.log(0.01), math.log(10.0))  # bounds
 _SHORTEST = 1e-3  # embeddings below are not made unit vectors: their gradient would overflow float16
 
 
@@ -113,10 +113,11 @@ class PCGRM(nn.Module):
             embedding = F.linear(pooled, self.embed.weight.to(pooled), self.embed.bias.to(pooled))
             z = F.normalize(embedding, dim=-1, eps=_SHORTEST)
             prototypes = F.normalize(self.prototypes.to(z), dim=-1)
-            temperature = self.log_temperature.to(z).exp().clamp(_MIN_TEMPERATURE, _MAX_TEMPERATURE)
+            temperature = F.hardtanh(self.log_temperature.to(z), *_LOG_TEMPERATURES).exp()
             cluster_probs = (z @ prototypes.t() / temperature).softmax(dim=-1)
-            logits = torch.einsum("led,bd->ble", self.expert_weight.to(z), z) + self.expert_bias.to(z)
-            expert_probs = (cluster_probs.unsqueeze(-1) * logits.softmax(dim=-1)).sum(dim=1)
+            logits = F.linear(z, self.expert_weight.to(z).flatten(0, 1), self.expert_bias.to(z).flatten())
+            conditional = logits.unflatten(1, (self.num_clusters, -1)).softmax(dim=-1)  # p(e|c, x)
+            expert_probs = (cluster_probs.unsqueeze(1) @ conditional).squeeze(1)
             weights, indices = self._choose(expert_probs)
             return Routing(cluster_probs, expert_probs, weights, indices, cluster_probs.unsqueeze(-1) * prototypes)
 
@@ -124,11 +125,12 @@ class PCGRM(nn.Module):
         if self.top_k == self.num_experts:
             indices = torch.arange(self.num_experts, device=expert_probs.device).expand_as(expert_probs)
             return expert_probs, indices
-        scores = expert_probs.detach()
         if self.training and self.noise_std > 0:
-            scores = scores.log() + self.noise_std * torch.randn_like(scores)
-        indices = scores.topk(self.top_k, dim=-1).indices
-        weights = expert_probs.gather(-1, indices)
+            scores = expert_probs.detach().log()
+            indices = (scores + self.noise_std * torch.randn_like(scores)).topk(self.top_k, dim=-1).indices
+            weights = expert_probs.gather(-1, indices)
+        else:
+            weights, indices = expert_probs.topk(self.top_k, dim=-1)
         return weights / weights.sum(dim=-1, keepdim=True), indices
 
     def extra_repr(self) -> str:

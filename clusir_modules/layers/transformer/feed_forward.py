@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_positive
+from ...ops.precision import cast_once, convolve
 
 __all__ = ["GatedFeedForward"]
 
@@ -47,6 +48,6 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_feature_map(x, self.dim)
-        value, gate = self.depthwise(self.project_in(x)).chunk(2, dim=1)
-        y: Tensor = self.project_out(value * gate)
-        return y
+        with cast_once(x, self):
+            value, gate = convolve(self.depthwise, convolve(self.project_in, x)).chunk(2, dim=1)
+            return convolve(self.project_out, value * gate)

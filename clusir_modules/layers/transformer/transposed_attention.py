@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_heads
-from ...ops.precision import widen
+from ...ops.precision import cast_once, cast_parameters, convolve, full_precision, widen
 
 __all__ = ["TransposedAttention", "channel_similarity", "channels_last_rows", "diagonal_blocks", "mix_channels"]
-
-_HALF = (torch.float16, torch.bfloat16)
 
 
 def channels_last_rows(x: Tensor) -> Tensor:
@@ -19,12 +20,54 @@ def channels_last_rows(x: Tensor) -> Tensor:
 
 
 def _channel_norms(rows: Tensor) -> Tensor:
-    """Euclidean norm of each column of ``(B, N, C)``, at least 1e-6, as ``(B, C)`` in float32 or wider."""
-    if rows.dtype in _HALF:
-        # the gradient of a shorter one would overflow float16
-        shortest = 1e-3 if rows.dtype is torch.float16 else 1e-6
-        return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32).clamp_min(shortest)
-    return rows.square().sum(dim=1).clamp_min(1e-12).sqrt()  # on CPUs five times as fast as vector_norm
+    """Euclidean norm of each column of ``(B, N, C)``, never below 1e-6, as ``(B, C)`` in float32 or wider."""
+    if rows.dtype is torch.float16:  # the gradient of one below 1e-3 would overflow
+        return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32).clamp_min(1e-3)
+    if rows.dtype is torch.bfloat16:
+        return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32) + 1e-6
+    return (rows.square().sum(dim=1) + 1e-12).sqrt()  # on CPUs five times as fast as vector_norm
+
+
+def _channel_cosine(query_key: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine between query and key channels over all pixels, 0 where a channel is 0, and the norms of both.
+
+    Shape:
+        ``(B, N, 2C)`` to ``(B, C, C)`` and ``(B, 2C)`` in float32 or wider.
+    """
+    norms = _channel_norms(query_key)
+    query, key = query_key.chunk(2, dim=2)
+    query_norms, key_norms = norms.chunk(2, dim=1)
+    if query.dtype is torch.float16:  # the sum over pixels would overflow
+        query, query_norms = query / query_norms.to(query.dtype).unsqueeze(1), torch.ones_like(query_norms)
+    # the division widens
+    return (query.transpose(1, 2) @ key) / (query_norms.unsqueeze(2) * key_norms.unsqueeze(1)), norms
+
+
+class _ChannelCosine(torch.autograd.Function):
+    """:func:`_channel_cosine` with the gradient as one product: autograd goes over the maps six times."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(query_key: Tensor) -> tuple[Tensor, Tensor]:
+        return _channel_cosine(query_key)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(*inputs, *output)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, by_cosine: Tensor, by_norms: Tensor | None) -> Tensor:
+        query_key, cosine, norms = ctx.saved_tensors
+        weighted = by_cosine * cosine
+        own = -torch.cat((weighted.sum(dim=2), weighted.sum(dim=1)), dim=1)
+        if by_norms is not None:  # in a second derivative
+            own = own + by_norms * norms
+        channels = cosine.shape[1]
+        corner = F.pad(by_cosine, (channels, 0, 0, channels))
+        mix = corner + corner.transpose(1, 2) + torch.diag_embed(own)
+        return query_key @ (mix / (norms.unsqueeze(2) * norms.unsqueeze(1))).to(query_key.dtype)
 
 
 def diagonal_blocks(matrix: Tensor, count: int) -> Tensor:
@@ -33,18 +76,17 @@ def diagonal_blocks(matrix: Tensor, count: int) -> Tensor:
     return blocks.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
 
 
-def channel_similarity(query: Tensor, key: Tensor, num_heads: int) -> Tensor:
+def channel_similarity(query_key: Tensor, num_heads: int) -> Tensor:
     """Cosine between query and key channels of each head, over all pixels; 0 where a channel is 0.
 
     Shape:
-        Two ``(B, N, C)`` to ``(B, num_heads, C / num_heads, C / num_heads)`` in float32 or wider.
+        Query and key side by side ``(B, N, 2C)`` to ``(B, num_heads, C / num_heads, C / num_heads)`` in float32 or
+        wider.
     """
-    query_norms, key_norms = _channel_norms(query), _channel_norms(key)
-    if query.dtype is torch.float16:  # the sum over pixels would overflow
-        query, query_norms = query / query_norms.to(query.dtype).unsqueeze(1), torch.ones_like(query_norms)
+    plain = torch.compiler.is_compiling() or query_key.dtype is torch.float16  # whose gradient must stay in its range
+    cosine, _ = _channel_cosine(query_key) if plain else _ChannelCosine.apply(query_key)
     # all heads at once and the diagonal blocks kept: cutting the maps into heads would copy them
-    gram = widen(query.transpose(1, 2) @ key) / (query_norms.unsqueeze(2) * key_norms.unsqueeze(1))
-    return diagonal_blocks(gram, num_heads)
+    return diagonal_blocks(cosine, num_heads)
 
 
 def mix_channels(rows: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int]) -> Tensor:
@@ -92,13 +134,17 @@ class TransposedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_feature_map(x, self.dim)
-        rows = channels_last_rows(self.depthwise(self.qkv(x)))
-        query, key, value = rows.chunk(3, dim=2)
-        attention = (channel_similarity(query, key, self.num_heads) * widen(self.temperature)).softmax(dim=-1)
-        # attention and output projection are both matrices over channels: one product instead of two passes
-        project = widen(self.project_out.weight).view(self.dim, self.num_heads, -1)
-        weight = torch.einsum("ohi,bhij->bhjo", project, attention).flatten(1, 2)
-        return mix_channels(value, weight, self.project_out.bias, (x.shape[2], x.shape[3]))
+        with cast_once(x, self):
+            rows = channels_last_rows(convolve(self.depthwise, convolve(self.qkv, x)))
+            project, bias = cast_parameters(self.project_out)
+        query_key, value = rows.split((2 * self.dim, self.dim), dim=2)
+        with full_precision(x):  # what follows chooses its types
+            similarity = channel_similarity(query_key, self.num_heads)
+            attention = (similarity * widen(self.temperature)).softmax(dim=-1).to(project.dtype)
+            # attention and output projection are both matrices over channels: one product instead of two passes
+            project = project.view(self.dim, self.num_heads, -1).permute(1, 2, 0)
+            weight = (attention.transpose(-2, -1) @ project).flatten(1, 2)
+            return mix_channels(value, weight, bias, (x.shape[2], x.shape[3]))
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, num_heads={self.num_heads}"

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ...ops.checks import check_feature_map, check_heads
 from ...ops.dwt import analyze_stacked, check_wave, synthesize_stacked
 from ...ops.padding import crop
+from ...ops.precision import cast_once, convolve
 from ..basic.initial import start_small
 from ..basic.norm import layer_norm_2d
 from .feed_forward import GatedFeedForward
@@ -71,10 +72,12 @@ class WTB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_feature_map(x, self.dim)
         low, details = analyze_stacked(x, self.wave)
-        low = low + self.attention(self.norm1(low))
-        low = low + self.feed_forward(self.norm2(low))
-        details = self.detail_project(self.detail_depthwise(details) * self.detail_gate(low))
-        y = synthesize_stacked(self.low_project(low), details, self.wave)
+        with cast_once(x, self):
+            low = low + self.attention(self.norm1(low))
+            low = low + self.feed_forward(self.norm2(low))
+            gated = convolve(self.detail_depthwise, details) * convolve(self.detail_gate, low)
+            low, details = convolve(self.low_project, low), convolve(self.detail_project, gated)
+        y = synthesize_stacked(low, details, self.wave)
         return x + crop(y, x.shape[2], x.shape[3])
 
     def extra_repr(self) -> str:

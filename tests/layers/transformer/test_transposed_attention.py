@@ -12,7 +12,7 @@ class TestChannelSimilarity:
     @pytest.mark.parametrize("num_heads", [1, 2, 3])
     def test_is_the_cosine_of_each_pair_of_channels_of_a_head(self, num_heads: int) -> None:
         query, key = torch.randn(2, 2, 15, 6, dtype=torch.float64)
-        similarity = channel_similarity(query, key, num_heads)
+        similarity = channel_similarity(torch.cat((query, key), 2), num_heads)
         width = 6 // num_heads
         for b in range(2):
             for head in range(num_heads):
@@ -25,14 +25,14 @@ class TestChannelSimilarity:
     def test_zero_maps_give_zero_and_finite_gradients(self) -> None:
         query = torch.zeros(1, 9, 4, requires_grad=True)
         key = torch.rand(1, 9, 4)
-        similarity = channel_similarity(query, key, 2)
+        similarity = channel_similarity(torch.cat((query, key), 2), 2)
         similarity.sum().backward()
         assert not similarity.any()
         assert torch.isfinite(query.grad).all()
 
     def test_half_precision_does_not_overflow(self) -> None:
         query = torch.full((1, 65536, 2), 200.0, dtype=torch.float16)  # a sum of squares of 2.6e9
-        similarity = channel_similarity(query, query, 1)
+        similarity = channel_similarity(torch.cat((query, query), 2), 1)
         assert similarity.dtype == torch.float32
         torch.testing.assert_close(similarity, torch.ones_like(similarity), atol=5e-3, rtol=0)
 
