@@ -43,6 +43,17 @@ def test_commands_take_names_that_are_no_text(clusir, weights, old_picture):
     assert "failed: in/caf\\xe9.png: no picture" in result.stderr
 
 
+def test_weights_may_have_names_that_are_no_text(clusir, weights, old_picture):
+    named = os.fsdecode(b"r\xe9seau.pth")
+    os.rename(weights, named)
+    assert clusir("inspect", old_picture, "--weights", named).exit_code == 0
+    result = clusir("info", named)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("r\\xe9seau.pth: ClusIR")
+    assert clusir("export", named, "--format", "safetensors").exit_code == 0
+    assert os.path.exists(b"r\xe9seau.safetensors")
+
+
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
 def test_modes_follow_the_umask(clusir, make_pixels, mask):
     Path("in").mkdir()
