@@ -8,11 +8,12 @@ FUZZ_EXAMPLES ?= 500
 FUZZ_FILES ?= 5000
 DATA ?= data
 PHOTOGRAPHS ?= photographs
+WEIGHTS ?= clusir_modules/weights/clusir_tiny.safetensors
 UNIT_TESTS := -n 2 --dist worksteal
 export OMP_NUM_THREADS_TEST ?= 1
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: demo bench test test-fast test-gpu killtest lint clean fuzz fuzz-files docs quality contest
+.PHONY: demo bench test test-fast test-gpu killtest lint clean fuzz fuzz-files degradation-table docs quality contest
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m basicsr_plugin.demo --out $(OUT)
@@ -30,6 +31,10 @@ fuzz: $(VENV)/.test
 # $(FUZZ_FILES) damaged pictures and as many damaged files of weights; `make test` tries 112 and 30.
 fuzz-files: $(VENV)/.test
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) PYTHONPATH=$(CURDIR) $(BIN)/python tools/fuzz_files.py --pictures $(FUZZ_FILES) --weights $(FUZZ_FILES)
+
+# Which degradation each cluster of $(WEIGHTS) stands for, by the clean pictures in $(PHOTOGRAPHS); stored in the weights.
+degradation-table: $(VENV)/.test
+	PYTHONPATH=$(CURDIR) $(BIN)/python tools/measure_degradations.py $(PHOTOGRAPHS) --weights $(WEIGHTS)
 
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m gpu

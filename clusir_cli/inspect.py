@@ -53,6 +53,8 @@ def inspect(
         if not target.absolute().parent.is_dir():
             raise click.UsageError(f"there is no folder {shown(target.parent)}")
         check([(target, Path(image))], weights=weights, existing="overwrite" if overwrite else None)
+        if target.suffix.lower() != ".png":
+            raise click.UsageError(f"--plot must end in .png, got {shown(target)}")
     place = find_device(device)
     net: Any = load(weights).to(place)
     if not hasattr(net, "route"):
@@ -95,7 +97,7 @@ def _guess(weights: str | None, routings: Sequence[Routing]) -> str:
         raise click.ClickException(str(error)) from error
     if guesses is None:
         return (
-            "These weights do not say what their clusters stand for (tools/measure_degradations.py makes them); "
+            "These weights do not say what their clusters stand for (`make degradation-table` measures that); "
             "--verbose prints the clusters."
         )
     (first, probability), (second, _) = guesses[:2]

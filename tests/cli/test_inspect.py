@@ -73,6 +73,14 @@ def test_matplotlib_is_needed_for_a_plot_alone(clusir, weights, make_pixels, mon
     assert "pip install 'clusir[cli]'" in result.output
 
 
+def test_a_plot_is_a_png_by_its_name_too(clusir, weights, make_pixels):
+    Image.fromarray(make_pixels()).save("a.png")
+    result = clusir("inspect", "a.png", "--weights", weights, "--plot", "plot.jpg")
+    assert result.exit_code == 2
+    assert "--plot must end in .png, got plot.jpg" in result.output
+    assert not Path("plot.jpg").exists()
+
+
 def test_a_plot_replaces_nothing(clusir, weights, make_pixels):
     Path("sub").mkdir()
     Image.fromarray(make_pixels()).save("a.png")

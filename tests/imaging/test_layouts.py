@@ -140,6 +140,18 @@ def lab_of_srgb(rgb: np.ndarray) -> np.ndarray:
     return np.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), axis=2)
 
 
+FEW_BITS = list(itertools.product((1, 2, 4), ("minisblack", "miniswhite")))
+
+
+@pytest.mark.parametrize(("bits", "photometric"), FEW_BITS)
+def test_tiff_of_few_bits(tmp_path: Path, bits: int, photometric: str) -> None:
+    values = samples(1, np.uint8) & (2**bits - 1)
+    stored = values[..., 0].astype(bool) if bits == 1 else values[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", stored, bitspersample=bits, photometric=photometric, metadata=None)
+    gray = 2**bits - 1 - values if photometric == "miniswhite" else values
+    assert np.array_equal(read(tmp_path / "a.tif"), gray * (255 // (2**bits - 1)))
+
+
 PALETTE = samples(3, np.uint8, seed=1).reshape(-1, 3)[:256]
 TIFF_BY_PILLOW = list(
     itertools.product(
@@ -328,7 +340,7 @@ def test_the_documentation_counts_these_layouts() -> None:
         len(TIFF_TYPES) * len([layout for layout in TIFF_LAYOUTS if channels > 1 or layout[3] == "contig"])
         for channels, _ in TIFF_KINDS.values()
     )
-    counts = (tiff, 4, len(TIFF_BY_PILLOW), 8 * 3 + len(PNG_LAYOUTS), 12 + 1 + 4 + 5 + 20)
+    counts = (tiff, 4, len(TIFF_BY_PILLOW) + len(FEW_BITS), 8 * 3 + len(PNG_LAYOUTS), 12 + 1 + 4 + 5 + 20)
     page = (Path(__file__).parents[2] / "docs" / "howto" / "pictures.md").read_text(encoding="utf-8")
     rows = [
         int(row.split("|")[-2].replace(",", ""))

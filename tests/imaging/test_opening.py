@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,7 @@ def test_a_preview_in_a_tiff_file_is_no_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pixels", "options", "message"),
     [
+        (np.zeros((9, 9), np.uint16), {"bitspersample": 12}, "MINISBLACK of 12 bits"),
         (np.zeros((9, 9), np.int16), {}, "signed 16-bit pixels have no defined range"),
         (np.zeros((9, 9), np.uint32), {}, "unsigned 32-bit pixels have no defined range"),
         (np.zeros((9, 9), np.complex64), {}, "complex 64-bit pixels have no defined range"),
@@ -85,7 +87,7 @@ def test_a_preview_in_a_tiff_file_is_no_page(tmp_path: Path) -> None:
     ],
 )
 def test_kinds_of_tiff_that_have_no_right_picture(
-    tmp_path: Path, pixels: np.ndarray, options: dict[str, str], message: str
+    tmp_path: Path, pixels: np.ndarray, options: dict[str, Any], message: str
 ) -> None:
     tifffile.imwrite(tmp_path / "a.tif", pixels, metadata=None, **options)
     assert message in refused(tmp_path / "a.tif")
