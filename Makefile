@@ -36,8 +36,10 @@ fuzz-files: $(VENV)/.test
 degradation-table: $(VENV)/.test
 	PYTHONPATH=$(CURDIR) $(BIN)/python tools/measure_degradations.py $(PHOTOGRAPHS) --weights $(WEIGHTS)
 
+# Correctness and speed on a GPU in at most 4 minutes; writes benchmarks/results/gpu.*. Without a virtual environment, network and
+# BasicSR: `python3 -m benchmarks.gpu`.
 test-gpu: $(VENV)/.test
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m benchmarks.gpu
 
 # Kills a small training 20 times and compares its end with that of an undisturbed one: about 5 minutes.
 killtest: $(VENV)/.test

@@ -22,8 +22,8 @@ _PATH = (
 ).split()
 _TRAIN = (
     "total_iter warmup_iter ema_decay optim_g scheduler pixel_opt edge_opt perceptual_opt stage_weights balance_opt "
-    "orthogonality_opt information_opt amp accum_iter grad_clip grad_clip_max_norm compile channels_last "
-    "grad_checkpointing max_skipped_steps"
+    "orthogonality_opt information_opt amp accum_iter grad_clip grad_clip_max_norm compile cuda_graph "
+    "channels_last grad_checkpointing max_skipped_steps"
 ).split()
 _VAL = "val_freq save_img suffix pbar metrics window_size tile_size tile_overlap".split()
 _LOGGER = "print_freq save_checkpoint_freq save_checkpoint_format use_tb_logger wandb".split()

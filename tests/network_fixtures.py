@@ -19,6 +19,7 @@ SMALL = {
 FACTORIES = {
     "clusir": lambda: cm.ClusIR(8, **SMALL),
     "clusir_one_expert_gray": lambda: cm.ClusIR(8, in_channels=1, **SMALL, top_k=1, num_prompt_heads=2, wave="db2"),
+    "clusir_halved": lambda: cm.ClusIR(8, **SMALL, halved_levels=1, standardize_evidence=True, gain=True),
     "clusir_two_stages": lambda: cm.ClusIR(8, **SMALL, supervised_stages=2),
     "mprnet": lambda: cm.MPRNet(8, unet_step=4, orsnet_step=4, num_cabs=1),
     "mprnet_bias": lambda: cm.MPRNet(9, unet_step=5, orsnet_step=3, num_cabs=2, reduction=3, kernel_size=5, bias=True),

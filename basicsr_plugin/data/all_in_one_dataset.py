@@ -12,11 +12,14 @@ from clusir_modules.data import all_in_one
 
 __all__ = ["OPTION_KEYS", "AllInOneDataset"]
 
-_DATA_KEYS = frozenset("tasks gt_size use_hflip use_rot center_crop seed manual_seed verify max_pixels".split())
+_DATA_KEYS = frozenset(
+    "tasks gt_size use_hflip use_rot center_crop seed manual_seed verify max_pixels degrade cache".split()
+)
 _LOADER_KEYS = frozenset(
     "name type phase scale io_backend use_shuffle batch_size_per_gpu num_worker_per_gpu dataset_enlarge_ratio "
     "prefetch_mode num_prefetch_queue pin_memory persistent_workers mini_batch_sizes iters gt_sizes".split()
 )
+_PATCH_KEYS = ("gt_size", "use_hflip", "use_rot", "degrade", "cache")
 OPTION_KEYS = _DATA_KEYS | _LOADER_KEYS
 """Options of a section ``datasets.*`` with this data set; those of the loader and the model are read elsewhere."""
 
@@ -27,7 +30,8 @@ class AllInOneDataset(all_in_one.AllInOneDataset):
     Read are ``tasks`` (a list of mappings, see ``clusir_modules.data.Task``), ``gt_size`` (side of the patches, needed
     in the phase ``train``), ``use_hflip`` and ``use_rot`` (augmentation of patches as BasicSR's, both true by default),
     ``center_crop``, ``verify`` and ``seed``: by default ``manual_seed`` in training if it is in the section, else 0, so
-    that test data with synthetic degradations are the same in every run.
+    that test data with synthetic degradations are the same in every run. In the phase ``train``, ``degrade: device``
+    leaves degrading to the model, batch by batch on its device, and ``cache: device`` cutting the patches, too.
 
     Args:
         opt: The section, with ``phase`` as BasicSR's ``parse_options`` adds it.
@@ -53,7 +57,7 @@ class AllInOneDataset(all_in_one.AllInOneDataset):
         if training and opt.get("gt_size") is None:
             raise ValueError(f"{section} must have gt_size, the side of the training patches in pixels")
         if not training:
-            needless = [key for key in ("gt_size", "use_hflip", "use_rot") if opt.get(key)]
+            needless = [key for key in _PATCH_KEYS if opt.get(key)]
             if needless:
                 raise ValueError(f"{section} takes whole images, so it must not have {', '.join(needless)}")
         super().__init__(
@@ -64,6 +68,8 @@ class AllInOneDataset(all_in_one.AllInOneDataset):
             center_crop=opt.get("center_crop"),
             verify=opt.get("verify", False),
             max_pixels=opt.get("max_pixels"),
+            degrade=opt.get("degrade") or "loader",
+            cache=opt.get("cache"),
         )
 
 

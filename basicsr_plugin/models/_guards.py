@@ -13,6 +13,7 @@ __all__ = [
     "find_nonfinite_entry",
     "find_nonfinite_gradient",
     "find_nonfinite_module",
+    "find_nonfinite_numbers",
     "find_nonfinite_terms",
     "require_finite_batch",
 ]
@@ -77,14 +78,16 @@ def require_finite_batch(batch: Mapping[str, Tensor], paths: Sequence[str], wher
 def find_nonfinite_terms(terms: Mapping[str, Tensor]) -> dict[str, float]:
     """Those of the loss's terms, scalars by name, that are NaN or infinite."""
     values = torch.stack([term.detach().float() for term in terms.values()])
-    if torch.isfinite(values).all():
-        return {}
-    return {name: value for name, value in zip(terms, values.tolist(), strict=True) if not abs(value) < float("inf")}
+    return find_nonfinite_numbers(dict(zip(terms, values.tolist(), strict=True)))
 
 
-def find_nonfinite_gradient(net: nn.Module) -> str:
-    """Name the first parameter of a network whose gradient is not finite, and say how many there are."""
-    gradients = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+def find_nonfinite_numbers(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Those of some numbers that are NaN or infinite."""
+    return {name: number for name, number in numbers.items() if not abs(number) < float("inf")}
+
+
+def find_nonfinite_gradient(gradients: Mapping[str, Tensor]) -> str:
+    """Name the first of some gradients (or of their norms), by parameter, that is not finite, and say how many are."""
     bad = [name for name, gradient in gradients.items() if not torch.isfinite(gradient).all()]
     if not bad:
         return "of the whole network, though each parameter's is finite"

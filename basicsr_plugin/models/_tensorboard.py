@@ -55,7 +55,8 @@ class TensorBoardMixin:
             self.watched: deque[tuple[list[str], list[tuple[Tensor, Tensor]]]] = deque(maxlen=_KEPT)
         batch = routings[0].topk_indices.shape[0]
         tasks = list(self.tasks[:batch]) or ["all"] * batch
-        self.watched.append((tasks, [(r.cluster_probs.detach(), r.topk_indices) for r in routings]))
+        # Copies: a captured step overwrites what it returned.
+        self.watched.append((tasks, [(r.cluster_probs.detach().clone(), r.topk_indices.clone()) for r in routings]))
 
     def get_current_log(self) -> Mapping[str, float]:
         """Losses by name; what was watched since the last call goes to TensorBoard."""

@@ -16,10 +16,12 @@ from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from basicsr_plugin import checkpoints
-from basicsr_plugin.models import _inference, _objective, _optimizers, _schedulers
+from basicsr_plugin.averaging import move_average
+from basicsr_plugin.models import _captured, _inference, _objective, _optimizers, _schedulers
+from basicsr_plugin.models._captured import CapturedMixin
+from basicsr_plugin.models._degrading import build_degrader
 from basicsr_plugin.models._guards import (
     SkippedSteps,
     find_nonfinite_gradient,
@@ -34,16 +36,17 @@ from basicsr_plugin.models._tensorboard import TensorBoardMixin
 from basicsr_plugin.models._validation import ValidationMixin
 from basicsr_plugin.option_schema import check_options
 from basicsr_plugin.registration import register_once
+from clusir_modules.data import DeviceDegrader
 
 __all__ = ["RestorationModel"]
 
 
-class RestorationModel(TensorBoardMixin, LifecycleMixin, ValidationMixin, SRModel):
+class RestorationModel(CapturedMixin, TensorBoardMixin, LifecycleMixin, ValidationMixin, SRModel):
     """Trains a restoration network, with or without routing, single- or multi-stage.
 
     Every iteration seeds torch from (manual_seed, iteration, rank), so that a run is reproducible and one resumed from
     a training state ends with the same bits as one that was never interrupted (on GPUs as far as their kernels are
-    deterministic).
+    deterministic). With ``datasets.train.degrade: device`` the model degrades the batches itself, by the same rule.
 
     A step whose loss or gradient is not finite is left out, with a message that names the iteration, the images and the
     module or parameter where it shows first; more than ``train.max_skipped_steps`` in a row end the run. With fp16 the
@@ -57,6 +60,8 @@ class RestorationModel(TensorBoardMixin, LifecycleMixin, ValidationMixin, SRMode
         ValueError: An option is unknown or does not fit the others or the network.
     """
 
+    degrader: DeviceDegrader | None = None
+
     def __init__(self, opt: dict[str, Any]) -> None:
         check_options(opt)
         super().__init__(opt)
@@ -68,7 +73,10 @@ class RestorationModel(TensorBoardMixin, LifecycleMixin, ValidationMixin, SRMode
         self.settings = TrainSettings.from_options(self.opt)
         self.skipped = SkippedSteps(self.settings.max_skipped_steps)
         self.objective = _objective.Objective(train_opt, self.get_bare_model(self.net_g), self.device)
+        if train_opt.get("cuda_graph"):
+            _captured.check_capturable(self.opt, self.get_bare_model(self.net_g), self.device)
         self.patches = self._build_patches()
+        self.degrader = build_degrader(self.opt, self.device)
         half = self.settings.amp_dtype is torch.float16
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.ema_decay = train_opt.get("ema_decay", 0)
@@ -102,7 +110,7 @@ class RestorationModel(TensorBoardMixin, LifecycleMixin, ValidationMixin, SRMode
         self.net_g_ema = build_network(self.opt["network_g"]).to(self.device)
         path = self.opt["path"].get("pretrain_network_g")
         if path is None:
-            self.model_ema(0)
+            self.net_g_ema.load_state_dict(self.get_bare_model(self.net_g).state_dict())
         else:
             self.load_network(self.net_g_ema, path, self.opt["path"].get("strict_load_g", True), "params_ema")
         return self.net_g_ema.eval()
@@ -140,13 +148,23 @@ class RestorationModel(TensorBoardMixin, LifecycleMixin, ValidationMixin, SRMode
         self.schedulers.extend(scheduler(optimizer, **options) for optimizer in self.optimizers)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Take a batch: "lq", and if there is a ground truth "gt"; "lq_path" is used in messages."""
-        self.lq = data["lq"].to(self.device)
-        if (self.opt.get("train") or {}).get("channels_last"):
-            self.lq = self.lq.contiguous(memory_format=torch.channels_last)
-        self.gt = data["gt"].to(self.device) if "gt" in data else None
+        """Take a batch: "lq", and if there is a ground truth "gt"; "lq_path" is used in messages.
+
+        A batch without "lq" waits to be degraded until its iteration is known.
+        """
         self.lq_paths = list(data.get("lq_path", ()))
         self.tasks = list(data.get("task", ()))
+        waits = self.degrader is not None and "lq" not in data
+        self.clean = data if waits else None
+        if not waits:
+            self._take_pictures(data["lq"], data.get("gt"))
+
+    def _take_pictures(self, lq: Tensor, gt: Tensor | None) -> None:
+        # Copies from pinned memory (datasets.train.pin_memory) overlap with what the device still computes.
+        self.lq = lq.to(self.device, non_blocking=True)
+        if (self.opt.get("train") or {}).get("channels_last"):
+            self.lq = self.lq.contiguous(memory_format=torch.channels_last)
+        self.gt = None if gt is None else gt.to(self.device, non_blocking=True)
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Forward and backward pass; with ``train.accum_iter`` n, one optimizer step in n iterations.
@@ -159,9 +177,15 @@ class RestorationModel(TensorBoardMixin, LifecycleMixin, ValidationMixin, SRMode
                 was not; the weights are as before.
             ValueError: The batch has no ground truth.
         """
+        if self.degrader is not None and self.clean is not None:
+            batch = self.degrader(self.clean, current_iter)
+            self._take_pictures(batch["lq"], batch["gt"])
         if self.gt is None:
             raise ValueError(f"training needs a ground truth, got none for {self.lq_paths}")
         seed = iteration_seed(self.opt["manual_seed"], current_iter, self.opt["rank"])
+        if self.opt["train"].get("cuda_graph"):
+            self.optimize_captured(current_iter, seed)
+            return
         torch.manual_seed(seed)
         where = f"at iteration {current_iter}"
         require_finite_batch({"lq": self.lq, "gt": self.gt}, self.lq_paths, where)
@@ -178,7 +202,8 @@ class RestorationModel(TensorBoardMixin, LifecycleMixin, ValidationMixin, SRMode
             self.leaves_step_out = False
         self.step_paths += paths
         with self._gradient_exchange(steps_now):
-            total, terms = self._evaluate(lq, gt)
+            total, terms, routings = self._evaluate(lq, gt)
+            self.watch_routing(routings)
             bad = find_nonfinite_terms(terms)
             # All processes leave out the same step: gradients are exchanged in the backward pass.
             if self.agree(bool(bad)) and not self.leaves_step_out:
@@ -200,13 +225,13 @@ class RestorationModel(TensorBoardMixin, LifecycleMixin, ValidationMixin, SRMode
                 outputs, routings = net(lq), None
         return outputs, routings
 
-    def _evaluate(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _evaluate(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, dict[str, Tensor], Any]:
+        """The loss, its terms by name, and the routings if anybody wants them."""
         outputs, routings = self._forward(self.net_g, lq)
-        self.watch_routing(routings)
         if self.settings.amp_dtype is not None:
             outputs = outputs.float() if isinstance(outputs, Tensor) else [stage.float() for stage in outputs]
         self.output = _objective.final_stage(outputs).detach()
-        return self.objective(outputs, gt, routings, self.get_bare_model(self.net_g))
+        return *self.objective(outputs, gt, routings, self.get_bare_model(self.net_g)), routings
 
     def _describe_loss(self, bad: dict[str, float], lq: Tensor, seed: int, paths: list[str], where: str) -> str:
         """Say what is wrong with this process's loss, after a second forward pass that looks for the place."""
@@ -236,11 +261,9 @@ class RestorationModel(TensorBoardMixin, LifecycleMixin, ValidationMixin, SRMode
             nn.utils.clip_grads_with_norm_(parameters, self.settings.max_grad_norm, norm)
         # A scaler starts from a factor that is too large, and leaves such steps out by itself until it has a lower one.
         if not finite and self.grad_scaler.get_scale() <= 1:
-            gradient = find_nonfinite_gradient(self.get_bare_model(self.net_g))
-            self.skipped.add(
-                f"the gradient {gradient} is not finite {where}, though the loss is, for the images "
-                f"{list(map(str, self.step_paths))}"
-            )
+            named = self.get_bare_model(self.net_g).named_parameters()
+            gradient = find_nonfinite_gradient({name: p.grad for name, p in named if p.grad is not None})
+            self.skipped.add(self._describe_gradient(gradient, where))
         if finite or self.grad_scaler.is_enabled():
             self.grad_scaler.step(self.optimizer_g)
             self.grad_scaler.update()
@@ -249,14 +272,15 @@ class RestorationModel(TensorBoardMixin, LifecycleMixin, ValidationMixin, SRMode
             if self.ema_decay > 0:
                 self.model_ema(self.ema_decay)
 
+    def _describe_gradient(self, gradient: str, where: str) -> str:
+        return (
+            f"the gradient {gradient} is not finite {where}, though the loss is, for the images "
+            f"{list(map(str, self.step_paths))}"
+        )
+
     def model_ema(self, decay: float = 0.999) -> None:
         """Move the averaged network towards the trained one: parameters by 1 - ``decay``, buffers entirely."""
-        net = self.get_bare_model(self.net_g)
-        with torch.no_grad():
-            update = get_ema_multi_avg_fn(decay)
-            update(list(self.net_g_ema.parameters()), [p.detach() for p in net.parameters()], 0)
-            for average, buffer in zip(self.net_g_ema.buffers(), net.buffers(), strict=True):
-                average.copy_(buffer)
+        move_average(self.net_g_ema, self.get_bare_model(self.net_g), 1 - decay)
 
     def test(self) -> None:
         """Restore ``self.lq``, with the averaged network if there is one; see ``val.window_size`` and ``tile_size``."""

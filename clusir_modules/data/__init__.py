@@ -10,11 +10,13 @@ from .all_in_one import AllInOneDataset
 from .degradations import (
     JPEG,
     TASK_DEGRADATIONS,
+    CameraNoise,
     DefocusBlur,
     Degradation,
     GaussianNoise,
     Haze,
     HazeMaps,
+    LogUniform,
     LowLight,
     Mixture,
     MotionBlur,
@@ -24,6 +26,7 @@ from .degradations import (
     degradation_types,
     register_degradation,
 )
+from .device_degrader import DeviceDegrader
 from .pairing import PAIRING_RULES, pairing_rule
 from .tasks import Task
 
@@ -33,11 +36,14 @@ __all__ = [
     "PAIRING_RULES",
     "TASK_DEGRADATIONS",
     "AllInOneDataset",
+    "CameraNoise",
     "DefocusBlur",
     "Degradation",
+    "DeviceDegrader",
     "GaussianNoise",
     "Haze",
     "HazeMaps",
+    "LogUniform",
     "LowLight",
     "Mixture",
     "MotionBlur",

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..imaging.reading import Pixels, decode_image, to_tensor
-from ..ops.checks import check_positive
+from ..ops.checks import check_choice, check_positive
 from .degradations import Degradation, build_degradation
-from .patches import AUGMENTATIONS, Augmentation, draw_patch
+from .patches import AUGMENTATIONS, Augmentation, cut_with_margin, draw_patch, draw_place
+from .seeding import mix_seed
 from .tasks import Sample, Task
 from .verification import verify_samples
 
@@ -38,6 +39,10 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
     only then degraded, with as much of its surroundings as the degradation looks at. An image smaller than the patch
     is padded by reflection, or by its edge where it is too small for that. Without (validation) the image stays whole.
 
+    With ``degrade="device"`` a sample holds no "lq" and "gt" but what :class:`DeviceDegrader` makes them of, a whole
+    batch at once: "degradation", a key of ``degradations``, and "clean", the patch with ``margin`` pixels around it, or
+    with ``cache="device"`` no pixels but "photograph", an index into ``photographs``.
+
     Args:
         tasks: the tasks, as :class:`Task` or as mappings of its arguments.
         patch_size: side of the training patches in pixels, or None for whole images.
@@ -49,11 +54,15 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
         verify: decode every file once, now, with a progress bar; otherwise a damaged file stops the run when its turn
             comes.
         max_pixels: largest image that is decoded, see :func:`read_image`.
+        degrade: where patches are degraded: one by one in the data set (``"loader"``), or batch by batch on the device
+            of the network.
+        cache: ``"device"`` where the photographs lie on the device, too, as bytes, and patches are cut there.
 
     Raises:
         TypeError: an argument is of the wrong type.
-        ValueError: an argument is out of range, a task has no images, or ``center_crop`` with ``patch_size``; in
-            ``dataset[i]`` the two images of a pair differ in size.
+        ValueError: an argument is out of range, a task has no images, ``center_crop`` with ``patch_size``, or
+            ``degrade="device"`` without ``patch_size`` or with a task that has degraded files; in ``dataset[i]`` the
+            two images of a pair differ in size.
         FileNotFoundError: a folder, a listed file or a clean partner is missing.
         RuntimeError: in ``dataset[i]`` or with ``verify`` a file cannot be decoded; the message names it.
     """
@@ -70,6 +79,8 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
         center_crop: int | None = None,
         verify: bool = False,
         max_pixels: int | None = None,
+        degrade: Literal["loader", "device"] = "loader",
+        cache: Literal["device"] | None = None,
     ) -> None:
         if patch_size is not None:
             check_positive("patch_size", patch_size)
@@ -81,9 +92,18 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
             check_positive("max_pixels", max_pixels)
         if augment not in AUGMENTATIONS:
             raise ValueError(f"augment must be one of {AUGMENTATIONS}, got {augment!r}")
+        check_choice("degrade", degrade, ("loader", "device"))
+        if cache is not None:
+            check_choice("cache", cache, ("device",))
         self.tasks = tuple(Task.from_config(task) for task in tasks)
         if not self.tasks:
             raise ValueError("tasks must hold at least one task, got none")
+        if degrade == "device":
+            _require_synthetic(self.tasks, patch_size)
+        elif cache is not None:
+            raise ValueError(f"cache={cache!r} needs degrade='device', got degrade={degrade!r}")
+        self.degrade = degrade
+        self.cache = cache
         self.patch_size = patch_size
         self.seed = seed
         self.augment = augment
@@ -96,6 +116,9 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
         self._samples = [task.list_samples() for task in self.tasks]
         self._lengths = [_repeated(len(found), task) for found, task in zip(self._samples, self.tasks)]
         self._ends = list(accumulate(self._lengths))
+        self._labels = _distinct([task.name for task in self.tasks])
+        files = (sample.gt for found in self._samples for sample in found if sample.gt is not None)
+        self._photographs = {path: number for number, path in enumerate(dict.fromkeys(files))}
         if verify:
             verify_samples((sample for found in self._samples for sample in found), max_pixels=max_pixels)
 
@@ -106,6 +129,22 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
         for task, length in zip(self.tasks, self._lengths):
             sizes[task.name] += length
         return sizes
+
+    @property
+    def degradations(self) -> Mapping[str, Degradation]:
+        """Degradations of the synthetic tasks by the task's name, with a number where several tasks share one."""
+        pairs = zip(self._labels, self._degradations)
+        return MappingProxyType({label: degradation for label, degradation in pairs if degradation is not None})
+
+    @property
+    def margin(self) -> int:
+        """How many pixels around a patch the degradations look at: the largest of their margins."""
+        return max((degradation.margin for degradation in self.degradations.values()), default=0)
+
+    @property
+    def photographs(self) -> tuple[Path, ...]:
+        """The clean files, each once."""
+        return tuple(self._photographs)
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -118,14 +157,31 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
         task = self.tasks[number]
         place = index - (self._ends[number] - self._lengths[number])
         lq_path, gt_path = _choose(self._samples[number], place, self._lengths[number], epoch)
-        generator = _sample_generator(self.seed, epoch, index)
-        images = self._load(lq_path, gt_path, self._degradations[number], generator)
-        item: dict[str, Any] = {"lq": images[0], "task": task.name, "task_id": self.task_names.index(task.name)}
+        item: dict[str, Any] = {"task": task.name, "task_id": self.task_names.index(task.name)}
         item["lq_path"] = str(lq_path or gt_path)
         if gt_path is not None:
-            item["gt"] = images[1]
             item["gt_path"] = str(gt_path)
+        if self.degrade == "device" and gt_path is not None:
+            item["degradation"] = self._labels[number]
+        if self.cache == "device" and gt_path is not None:
+            item["photograph"] = self._photographs[gt_path]
+            return item
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch, index))
+        if self.degrade == "device" and gt_path is not None:
+            item["clean"] = self._cut(gt_path, generator)
+            return item
+        images = self._load(lq_path, gt_path, self._degradations[number], generator)
+        item["lq"] = images[0]
+        if gt_path is not None:
+            item["gt"] = images[1]
         return item
+
+    def _cut(self, path: Path, generator: torch.Generator) -> Tensor:
+        """Clean patch with margin."""
+        size = self.patch_size or 0
+        pixels = decode_image(path, max_pixels=self.max_pixels)
+        place = draw_place(*pixels.shape[:2], size=size, augment=self.augment, generator=generator)
+        return cut_with_margin(pixels, place, size=size, margin=self.margin)
 
     def _load(
         self, lq: Path | None, gt: Path | None, degradation: Degradation | None, generator: torch.Generator
@@ -167,10 +223,32 @@ def _choose(samples: Sequence[Sample], place: int, length: int, epoch: int) -> S
     return samples[place % count]
 
 
-def _sample_generator(seed: int, epoch: int, index: int) -> torch.Generator:
-    """Generator seeded by a hash of the three: 32 bits, which is all that torch's CPU generator uses of a seed."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{index}".encode(), digest_size=4).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+def _require_synthetic(tasks: Sequence[Task], patch_size: int | None) -> None:
+    """Refuse what cannot be degraded on the device.
+
+    Raises:
+        ValueError: whole images are wanted, or a task has no degradation.
+    """
+    if patch_size is None:
+        raise ValueError("degrade='device' is for training patches: it needs patch_size, got None")
+    for task in tasks:
+        if task.degradation is None:
+            raise ValueError(
+                f"degrade='device' makes every degraded image itself, but task {task.name!r} has none to make: its "
+                "degraded images are files (dataroot_lq); use degrade='loader'"
+            )
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that occurred before."""
+    labels: list[str] = []
+    for name in names:
+        label, count = name, 1
+        while label in labels:
+            count += 1
+            label = f"{name} {count}"
+        labels.append(label)
+    return labels
 
 
 def _center(pixels: Pixels, multiple: int | None) -> Pixels:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..imaging.reading import Pixels, to_tensor
-from .degradations._filter import pad_image
+from .degradations._filter import mirrored, pad_image
 
-__all__ = ["AUGMENTATIONS", "Augmentation", "Patch", "draw_patch"]
+__all__ = ["AUGMENTATIONS", "Augmentation", "Patch", "Place", "cut_with_margin", "draw_patch", "draw_place"]
 
 Augmentation: TypeAlias = bool | Literal["flip", "rotate"]
 AUGMENTATIONS: tuple[Augmentation, ...] = (True, False, "flip", "rotate")
@@ -55,12 +55,34 @@ class Patch(NamedTuple):
         return image[:, top : top + self.size, left : left + self.size].contiguous()
 
 
+class Place(NamedTuple):
+    """Upper left corner of a patch in its image, and how it is turned."""
+
+    top: int
+    left: int
+    mirror: bool
+    flip: bool
+    transpose: bool
+
+
+def draw_place(height: int, width: int, *, size: int, augment: Augmentation, generator: torch.Generator) -> Place:
+    """Choose the place of a patch of ``size`` pixels uniformly in an image, and its orientation."""
+    top, left = (int(torch.randint(max(length - size, 0) + 1, (), generator=generator)) for length in (height, width))
+    mirror, flip, transpose = (torch.randint(2, (3,), generator=generator) == 1).tolist()
+    return Place(
+        top,
+        left,
+        mirror=mirror and augment in (True, "flip"),
+        flip=flip and augment in (True, "rotate"),
+        transpose=transpose and augment in (True, "rotate"),
+    )
+
+
 def draw_patch(
     height: int, width: int, *, size: int, margin: int, augment: Augmentation, generator: torch.Generator
 ) -> Patch:
     """Choose a patch of ``size`` pixels uniformly in an image, with up to ``margin`` pixels around it."""
-    top, left = (int(torch.randint(max(length - size, 0) + 1, (), generator=generator)) for length in (height, width))
-    mirror, flip, transpose = (torch.randint(2, (3,), generator=generator) == 1).tolist()
+    top, left, mirror, flip, transpose = draw_place(height, width, size=size, augment=augment, generator=generator)
     first_row, last_row = max(top - margin, 0), min(top + size + margin, height)
     first_column, last_column = max(left - margin, 0), min(left + size + margin, width)
     return Patch(
@@ -71,7 +93,18 @@ def draw_patch(
         bottom=max(last_row - top - size, 0),
         left=left - first_column,
         right=max(last_column - left - size, 0),
-        mirror=mirror and augment in (True, "flip"),
-        flip=flip and augment in (True, "rotate"),
-        transpose=transpose and augment in (True, "rotate"),
+        mirror=mirror,
+        flip=flip,
+        transpose=transpose,
     )
+
+
+def cut_with_margin(pixels: Pixels, place: Place, *, size: int, margin: int) -> Tensor:
+    """Turned patch ``(3, S, S)`` with ``S = size + 2 * margin`` always; beyond the image lies its mirror image."""
+    around = torch.arange(-margin, size + margin)
+    height, width = pixels.shape[:2]
+    rows = mirrored(around + place.top - max(size - height, 0) // 2, height)
+    columns = mirrored(around + place.left - max(size - width, 0) // 2, width)
+    image = to_tensor(pixels[rows.numpy()[:, None], columns.numpy()])
+    image = image.flip([axis for axis, wanted in ((2, place.mirror), (1, place.flip)) if wanted])
+    return image.transpose(1, 2).contiguous() if place.transpose else image

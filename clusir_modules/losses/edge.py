@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops.checks import check_feature_map
+from ..ops.constants import constants
 from ..ops.padding import extend_by_edge
 from ..ops.precision import full_precision, widen
 from .charbonnier import charbonnier, check_eps
@@ -97,7 +98,7 @@ class EdgeLoss(nn.Module):
 def _blur(image: Tensor) -> Tensor:
     """Convolve each channel with the 5x5 kernel, edge values replicated."""
     channels, radius = image.shape[1], len(_TAPS) // 2
-    taps = torch.tensor(_TAPS, device=image.device, dtype=image.dtype)
+    taps = constants(_TAPS, image)
     kernel = torch.outer(taps, taps).expand(channels, 1, -1, -1)
     padded = extend_by_edge(image, radius)
     return F.conv2d(padded, kernel, groups=channels)

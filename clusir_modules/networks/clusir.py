@@ -38,6 +38,8 @@ class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",))
         dim: channels at full resolution.
         in_channels: channels of the image, in and out.
         supervised_stages: how many times the image is restored, each time by parameters of its own.
+        gain: multiply the image too: :math:`y = x \odot (1 + W_g * D(x)) + W * D(x)`. What haze and darkness do to an
+            image is undone by a factor and an offset that vary slowly, and the details come with the image.
         settings: the other arguments of :class:`ClusIRStage`.
 
     Shape:
@@ -64,7 +66,15 @@ class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",))
 
     size_multiple = 16
 
-    def __init__(self, dim: int = 48, *, in_channels: int = 3, supervised_stages: int = 1, **settings: Any) -> None:
+    def __init__(
+        self,
+        dim: int = 48,
+        *,
+        in_channels: int = 3,
+        supervised_stages: int = 1,
+        gain: bool = False,
+        **settings: Any,
+    ) -> None:
         super().__init__()
         check_positive("supervised_stages", supervised_stages)
         self.in_channels = in_channels
@@ -73,9 +83,10 @@ class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",))
             for number in range(supervised_stages)
         )
         self.attentions = nn.ModuleList(SAM(dim, image_channels=in_channels) for _ in range(supervised_stages - 1))
-        self.tail = nn.Conv2d(dim, in_channels, 3, padding=1)
+        self.gain = gain
+        self.tail = nn.Conv2d(dim, (2 if gain else 1) * in_channels, 3, padding=1)
         start_small(self.tail)
-        self.record_settings("top_k", "num_prompt_heads", "wave")
+        self.record_settings("top_k", "num_prompt_heads", "wave", "halved_levels")
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute the activations of each block in the backward pass instead of keeping them."""
@@ -141,13 +152,20 @@ class ClusIR(HubMixin, nn.Module, settings_of=ClusIRStage, but_not=("follows",))
         image = self._prepare(x)
         images, used, handed_on = self._run_earlier_stages(image, routings)
         last = self.stages[-1](image, routings=None if routings is None else routings[-NUM_LEVELS:], **handed_on)
-        images.insert(0, image + self.tail(last.decoded[0]))
+        images.insert(0, self._correct(image, last.decoded[0]))
         images = [crop(y, x.shape[2], x.shape[3]) for y in images]
         output = images if len(self.stages) > 1 else images[0]
         return (output, used + last.routings) if return_routing else output
 
     def _prepare(self, x: Tensor) -> Tensor:
         return pad_to_multiple(x, self.size_multiple).contiguous(memory_format=torch.channels_last)
+
+    def _correct(self, image: Tensor, features: Tensor) -> Tensor:
+        correction: Tensor = self.tail(features)
+        if not self.gain:
+            return image + correction
+        gain, offset = correction.chunk(2, dim=1)
+        return torch.addcmul(image + offset, image, gain)
 
     def _run_earlier_stages(
         self, image: Tensor, routings: Sequence[Routing] | None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -15,6 +16,7 @@ from ..layers.frequency.dafmm import DAFMM
 from ..layers.multi_stage.cross_stage_fusion import CSFF
 from ..layers.prompts.fusion import PromptFusion
 from ..layers.prompts.pgb import PGB
+from ..layers.routing.moments import RunningStandardization
 from ..layers.routing.pcgrm import Routing
 from ..layers.routing.wavelet_evidence import WaveletEvidence
 from ..layers.transformer.wtb import WTB
@@ -41,34 +43,51 @@ class StageFeatures(NamedTuple):
     routings: tuple[Routing, ...]
 
 
+def _at_half_resolution(module: nn.Module, x: Tensor, run: _Run, *args: Any, **kwargs: Any) -> Tensor:
+    """Add to ``x`` what a residual module changes in its means of 2x2 pixels (its low-pass Haar band)."""
+    low = F.avg_pool2d(x, 2)
+    return x + F.interpolate(run(module, low, *args, **kwargs) - low, scale_factor=2.0)
+
+
 class _EncoderLevel(nn.Module):
     """Wavelet transformer blocks, then the mixture of experts, routed by what came into the level."""
 
-    def __init__(self, blocks: Sequence[WTB], moe: ClusterMoE) -> None:
+    def __init__(self, blocks: Sequence[WTB], moe: ClusterMoE, *, halved: bool, standardize_evidence: bool) -> None:
         super().__init__()
         self.evidence = WaveletEvidence(moe.dim)
+        self.standardization = RunningStandardization(moe.dim) if standardize_evidence else None
         self.blocks = nn.ModuleList(blocks)
         self.moe = moe
+        self.halved = halved
 
     def forward(self, x: Tensor, routing: Routing | None, run: _Run) -> tuple[Tensor, Routing]:
         if routing is None:
-            routing = self.moe.router(run(self.evidence, x))
+            routing = self.route(run(self.evidence, x))
         for block in self.blocks:
             x = run(block, x)
+        if self.halved:
+            return _at_half_resolution(self.moe, x, run, routing=routing), routing
         return run(self.moe, x, routing=routing), routing
+
+    def route(self, evidence: Tensor) -> Routing:
+        """Routing by the evidence of the map that came in; not recomputed in the backward pass, it counts moments."""
+        routing: Routing = self.moe.router(evidence if self.standardization is None else self.standardization(evidence))
+        return routing
 
 
 class _DecoderLevel(nn.Module):
     """Double the resolution, add the encoder's features, take in the prompt, then wavelet transformer blocks."""
 
-    def __init__(self, dim: int, blocks: Sequence[WTB], frequency: DAFMM) -> None:
+    def __init__(self, dim: int, blocks: Sequence[WTB], frequency: DAFMM, *, halved: bool) -> None:
         super().__init__()
         self.up = Upsample(2 * dim)
         self.frequency = frequency
         self.blocks = nn.ModuleList(blocks)
+        self.halved = halved
 
     def forward(self, x: Tensor, skip: Tensor, prompt: Tensor, run: _Run) -> Tensor:
-        x = run(self.frequency, self.up(x) + skip, prompt)
+        x = self.up(x) + skip
+        x = _at_half_resolution(self.frequency, x, run, prompt) if self.halved else run(self.frequency, x, prompt)
         for block in self.blocks:
             x = run(block, x)
         return x
@@ -97,6 +116,10 @@ class ClusIRStage(nn.Module):
         num_prompt_heads: heads of the prompt fusion.
         wave: wavelet of the transformer blocks.
         noise_std: routing noise in training, see :class:`PCGRM`.
+        halved_levels: levels, from the finest, whose experts and frequency module work at half of the level's
+            resolution.
+        standardize_evidence: center the evidence of each router by its running mean, see
+            :class:`RunningStandardization`.
         follows: take in the features of an earlier stage of the same ``dim``: those that :class:`SAM` let pass, joined
             to the shallow ones by a 3x3 convolution, and those of encoder and decoder by :class:`CSFF`.
 
@@ -128,12 +151,16 @@ class ClusIRStage(nn.Module):
         num_prompt_heads: int = 4,
         wave: str = "haar",
         noise_std: float = 0.0,
+        halved_levels: int = 0,
+        standardize_evidence: bool = False,
         follows: bool = False,
     ) -> None:
         super().__init__()
         check_positive("dim", dim)
         check_positive("in_channels", in_channels)
         check_positive("num_refinement_blocks", num_refinement_blocks, least=0)
+        if check_positive("halved_levels", halved_levels, least=0) > NUM_LEVELS:
+            raise ValueError(f"halved_levels must be at most {NUM_LEVELS}, got {halved_levels}")
         for name, values, length in (
             ("num_blocks", num_blocks, NUM_LEVELS),
             ("num_decoder_blocks", num_decoder_blocks, NUM_LEVELS - 1),
@@ -168,6 +195,8 @@ class ClusIRStage(nn.Module):
                     hidden_dim=dims[level] // 2,
                     noise_std=noise_std,
                 ),
+                halved=level < halved_levels,
+                standardize_evidence=standardize_evidence,
             )
             for level in range(NUM_LEVELS)
         )
@@ -179,6 +208,7 @@ class ClusIRStage(nn.Module):
                 dims[level],
                 blocks(level, num_decoder_blocks[level]),
                 DAFMM(dims[level], num_heads=2 * num_heads[level]),
+                halved=level < halved_levels,
             )
             for level in range(NUM_LEVELS - 1)
         )
@@ -239,7 +269,7 @@ class ClusIRStage(nn.Module):
         used: list[Routing] = []
         for number, level in enumerate(cast(Iterable[_EncoderLevel], self.encoder)):
             evidence = torch.stack([level.evidence(x) for x in maps]).mean(dim=0)
-            used.append(level.moe.router(evidence))
+            used.append(level.route(evidence))
             if number == NUM_LEVELS - 1:
                 break
             for part, given in enumerate(handed_on):

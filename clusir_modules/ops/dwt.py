@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import check_choice, check_feature_map
+from .constants import constants
 from .precision import full_precision, widen
 from .tracing import exporting
 
@@ -206,7 +207,7 @@ def _analyze(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: str
     else:
         x = _extend(x, dim, left, right, mode)
     shape = (2, 1, 1, length) if dim == 3 else (2, 1, length, 1)
-    weight = torch.tensor(taps[:2], dtype=x.dtype, device=x.device).flip(1).view(shape).repeat(channels, 1, 1, 1)
+    weight = constants((*taps[0][::-1], *taps[1][::-1]), x).view(shape).repeat(channels, 1, 1, 1)
     return F.conv2d(x, weight, stride=(1, 2) if dim == 3 else (2, 1), groups=channels)
 
 
@@ -221,7 +222,7 @@ def _synthesize(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: 
     if kept < 1:
         raise ValueError(f"ll and details are too small for a wavelet of {length} taps, got {size} along dim {dim}")
     shape = (2, 1, 1, length) if dim == 3 else (2, 1, length, 1)
-    weight = torch.tensor(taps[2:], dtype=x.dtype, device=x.device).view(shape).repeat(channels, 1, 1, 1)
+    weight = constants((*taps[2], *taps[3]), x).view(shape).repeat(channels, 1, 1, 1)
     x = F.conv_transpose2d(x, weight, stride=(1, 2) if dim == 3 else (2, 1), groups=channels)
     return x.narrow(dim, start, kept)
 

@@ -128,6 +128,8 @@ def _clusir_settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "num_experts": weights[f"{levels[0]}moe.experts.expand_weight"].shape[0],
         "num_clusters": [weights[f"{level}moe.router.prototypes"].shape[0] for level in levels],
         "embed_dim": weights[f"{levels[0]}moe.router.prototypes"].shape[1],
+        "standardize_evidence": f"{levels[0]}standardization.mean" in weights,
+        "gain": weights["tail.weight"].shape[0] == 2 * in_channels,
     }
     return {**settings, **_recorded(weights)}
 

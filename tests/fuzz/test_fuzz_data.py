@@ -22,16 +22,17 @@ from clusir_modules.metrics import psnr, ssim
 
 DEGRADATIONS = {
     "JPEG": data.JPEG(),
+    "CameraNoise": data.CameraNoise(),
     "DefocusBlur": data.DefocusBlur(),
     "GaussianNoise": data.GaussianNoise((0, 50)),
-    "Haze": data.Haze(),
-    "LowLight": data.LowLight(shot_noise=(0.0, 0.1)),
+    "Haze": data.Haze(data.LogUniform(0.1, 5.0), objects=0.5),
+    "LowLight": data.LowLight(shot_noise=(0.0, 0.1), cast=0.5),
     "Mixture": data.Mixture([data.LowLight(), data.RainStreaks(), data.JPEG()]),
     "MotionBlur": data.MotionBlur(),
-    "RainStreaks": data.RainStreaks(),
+    "RainStreaks": data.RainStreaks(directions=(1, 3)),
     "Snow": data.Snow(),
 }
-COVERED.update({*DEGRADATIONS, "Degradation", "HazeMaps", "TASK_DEGRADATIONS", "degradation_types"})
+COVERED.update({*DEGRADATIONS, "Degradation", "HazeMaps", "LogUniform", "TASK_DEGRADATIONS", "degradation_types"})
 SEEDS = st.integers(0, 2**63 - 1)
 
 
@@ -57,6 +58,22 @@ class TestDegradations:
         again = DEGRADATIONS[name](before.contiguous(), seeded(seed))
         assert torch.equal(degraded, again)
 
+    @fuzz(recipe=recipes(most=20), gray=st.booleans(), seed=SEEDS)
+    def test_give_a_batch_that_depends_on_values_and_generator_only(
+        self, name: str, recipe: Recipe, gray: bool, seed: int
+    ) -> None:
+        images = recipe.image(1 if gray else 3)
+        before = images.clone()
+        degraded = DEGRADATIONS[name].degrade_batch(images, seeded(seed))
+        assert degraded.shape == images.shape
+        assert degraded.dtype == images.dtype
+        assert torch.isfinite(degraded).all()
+        if images.numel():
+            assert 0 <= float(degraded.min())
+            assert float(degraded.max()) <= 1
+        assert torch.equal(images, before), "the images were changed"
+        assert torch.equal(degraded, DEGRADATIONS[name].degrade_batch(before.contiguous(), seeded(seed)))
+
     @fuzz(wrong=st.sampled_from(["integer", "batch", "channels", "empty", "array", "no generator"]), recipe=recipes())
     def test_refuse_what_is_no_image(self, name: str, wrong: str, recipe: Recipe) -> None:
         image = recipe.image()[0]
@@ -70,6 +87,9 @@ class TestDegradations:
         error = ValueError if wrong in ("batch", "channels", "empty") else TypeError
         with pytest.raises(error, match=r"^(image|generator) must "):
             DEGRADATIONS[name](bad, None if wrong == "no generator" else seeded(0))  # type: ignore[arg-type]
+        if wrong not in ("batch", "array"):
+            with pytest.raises(error, match=r"^(images|generator) must "):
+                DEGRADATIONS[name].degrade_batch(bad[None], None if wrong == "no generator" else seeded(0))  # type: ignore[arg-type]
 
 
 plain = st.one_of(
@@ -83,7 +103,7 @@ settings = st.recursive(
 
 OPTIONS = (
     "sigma quantize density length width angle opacity light veil beta airlight tint scene_size path gamma radius "
-    "exposure shot_noise read_noise quality steps"
+    "exposure shot_noise read_noise quality steps between directions objects cast mosaic"
 ).split()
 
 
@@ -102,6 +122,7 @@ class TestOptions:
         except (TypeError, ValueError):
             return
         assert degradation(torch.rand(3, 5, 7), seeded(0)).shape == (3, 5, 7)
+        assert degradation.degrade_batch(torch.rand(2, 3, 5, 7), seeded(0)).shape == (2, 3, 5, 7)
         assert degradation.margin >= 0
 
     @fuzz("build_degradation", config=settings)
@@ -114,18 +135,24 @@ class TestOptions:
     @fuzz(
         "Task",
         "AllInOneDataset",
+        "DeviceDegrader",
         values=st.dictionaries(
             st.sampled_from(["name", "dataroot_lq", "degradation", "repeat", "pairing", "file_list", "x"]),
             settings,
             max_size=3,
         ),
         patch=st.sampled_from([None, 8]),
+        degrade=st.sampled_from(["loader", "device"]),
+        cache=st.sampled_from([None, "device"]),
     )
-    def test_any_task_is_read_or_refused(self, pictures: Path, values: dict[str, Any], patch: int | None) -> None:
+    def test_any_task_is_read_or_refused(
+        self, pictures: Path, values: dict[str, Any], patch: int | None, degrade: Any, cache: Any
+    ) -> None:
         task = {"name": "task", "dataroot_gt": str(pictures), "degradation": "noise", **values}
         try:
-            dataset = data.AllInOneDataset([task], patch_size=patch)
-            item = dataset[len(dataset) - 1]
+            dataset = data.AllInOneDataset([task], patch_size=patch, degrade=degrade, cache=cache)
+            on_device = data.DeviceDegrader(dataset, "cpu").draw(1, 1) if degrade == "device" else None
+            item = dataset[len(dataset) - 1] if on_device is None else on_device
         except (TypeError, ValueError, FileNotFoundError):
             return
         assert item["gt"].shape == item["lq"].shape

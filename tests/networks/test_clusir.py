@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -56,6 +57,31 @@ class TestShapes:
         net.tail.bias.zero_()
         x = torch.rand(2, 3, 9, 11)
         assert torch.equal(net(x), x)
+
+    @torch.no_grad()
+    def test_with_gain_the_image_is_multiplied_too(self) -> None:
+        net = smallest_clusir(gain=True).double().eval()
+        net.tail.weight.zero_()
+        net.tail.bias.copy_(torch.tensor([0.5, -0.25, 2.0, 0.1, 0.2, -0.3]))
+        x = torch.rand(2, 3, 9, 11).double()
+        gain, offset = net.tail.bias.view(2, 1, 3, 1, 1)
+        torch.testing.assert_close(net(x), x * (1 + gain) + offset, atol=1e-12, rtol=0)
+
+    @torch.no_grad()
+    def test_halved_levels_change_nothing_but_the_low_band(self) -> None:
+        net = smallest_clusir(halved_levels=4).double().eval()
+        x = torch.rand(2, 4, 16, 16).double()
+        level = net.stages[0].encoder[0]
+        level.blocks = torch.nn.ModuleList()
+        y, routing = level(x, None, net.stages[0]._run)
+        before, after = (cm.dwt2d(value) for value in (x, y))
+        low = before[0] / 2
+        torch.testing.assert_close(after[0] / 2, level.moe(low, routing=routing), atol=1e-12, rtol=0)
+        torch.testing.assert_close(after[1], before[1], atol=1e-12, rtol=0)
+
+    def test_more_halved_levels_than_levels_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="halved_levels must be at most 4, got 5"):
+            smallest_clusir(halved_levels=5)
 
     @torch.no_grad()
     def test_layout_of_the_image_does_not_matter(self) -> None:
@@ -198,9 +224,9 @@ def noisy_posterior(router: nn.Module, inputs: tuple[Tensor], routing: Routing) 
     return Routing(posterior, expert_probs, weights / weights.sum(1, keepdim=True), indices, prompt)
 
 
-def open_network() -> ClusIR:
+def open_network(**settings: Any) -> ClusIR:
     """In float64, with the layer scales of the decoder opened as training opens them, so that a change is seen."""
-    net = smallest_clusir().double().eval()
+    net = smallest_clusir(**settings).double().eval()
     for module in net.modules():
         if isinstance(module, cm.DAFMM):
             torch.nn.init.ones_(module.layer_scale)
@@ -227,10 +253,11 @@ BRANCHES: dict[str, tuple[Callable[[ClusIR], list[nn.Module]], Callable[..., Any
 
 class TestEveryBranchIsLive:
     @torch.no_grad()
+    @pytest.mark.parametrize("settings", [{}, {"halved_levels": 1, "standardize_evidence": True, "gain": True}])
     @pytest.mark.parametrize("branch", BRANCHES)
-    def test_noise_in_its_place_changes_the_correction(self, branch: str) -> None:
+    def test_noise_in_its_place_changes_the_correction(self, branch: str, settings: dict[str, Any]) -> None:
         find, replacement, least = BRANCHES[branch]
-        net = open_network()
+        net = open_network(**settings)
         x = torch.rand(2, 3, 32, 32, dtype=torch.float64)
         before = net(x) - x
         modules = find(net)
@@ -275,9 +302,10 @@ def training_images(step: int) -> tuple[Tensor, Tensor]:
 
 
 class TestTraining:
-    def test_nothing_is_dead(self) -> None:
+    @pytest.mark.parametrize("settings", [{}, {"halved_levels": 1, "standardize_evidence": True, "gain": True}])
+    def test_nothing_is_dead(self, settings: dict[str, Any]) -> None:
         """Over a few steps that use every expert each parameter moves, and each row of the stacked experts."""
-        net = cm.clusir_tiny(noise_std=2.0).train()
+        net = cm.clusir_tiny(noise_std=2.0, **settings).train()
         loss = cm.L1MSSSIMLoss()
         optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
         seen = {name: torch.zeros_like(parameter, dtype=torch.bool) for name, parameter in net.named_parameters()}
@@ -303,13 +331,15 @@ class TestTraining:
         net(torch.rand(1, 3, 16, 16)).square().mean().backward()
         assert [name for name, parameter in net.named_parameters() if parameter.grad is None] == []
 
-    @pytest.mark.parametrize("noise_std", [0.0, 2.0])
-    def test_checkpointing_gives_identical_gradients(self, noise_std: float) -> None:
-        net = smallest_clusir(noise_std=noise_std)
+    @pytest.mark.parametrize("settings", [{}, {"noise_std": 2.0}, {"standardize_evidence": True, "halved_levels": 2}])
+    def test_checkpointing_gives_identical_gradients(self, settings: dict[str, Any]) -> None:
+        net = smallest_clusir(**settings)
+        start = copy.deepcopy(net.state_dict())
         x = torch.rand(2, 3, 32, 16)
         gradients = []
         for enable in (False, True):
             torch.manual_seed(3)
+            net.load_state_dict(start)
             net.set_grad_checkpointing(enable)
             net.zero_grad()
             y, routings = net(x, return_routing=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ._base import Degradation
+from ._base import Degradation, LogUniform
 from .blur import DefocusBlur, MotionBlur
+from .camera import CameraNoise
 from .haze import Haze, HazeMaps
 from .jpeg import JPEG
 from .low_light import LowLight
@@ -21,11 +22,13 @@ from .snow import Snow
 __all__ = [
     "JPEG",
     "TASK_DEGRADATIONS",
+    "CameraNoise",
     "DefocusBlur",
     "Degradation",
     "GaussianNoise",
     "Haze",
     "HazeMaps",
+    "LogUniform",
     "LowLight",
     "Mixture",
     "MotionBlur",

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ...ops.checks import check_choice
-from ._base import Degradation, Range, bounds, check_number, draw, normalize_range, uniform
-from ._filter import blur
+from ._base import Degradation, Range, bounds, check_number, draw, draw_each, normalize_range, uniform
+from ._filter import blur, blur_batch
 
 __all__ = ["DefocusBlur", "MotionBlur"]
 
@@ -75,6 +75,19 @@ class MotionBlur(Degradation):
     def _apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
         return blur(image, self.sample_kernel(generator), self.gamma)
 
+    def _apply_batch(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        length = draw_each(self.length, images, generator).flatten(1)
+        heading = torch.deg2rad(draw_each(self.angle, images, generator).flatten(1))
+        # All paths have as many points as the longest needs; turns and speed do not depend on their number.
+        shape = len(images), max(2, math.ceil(bounds(self.length)[1] * _SAMPLES_PER_PIXEL))
+        speed = images.new_ones(shape)
+        if self.path == "shake":
+            heading = heading + _turns(shape, generator, images.dtype)
+            speed = torch.exp(1.2 * _walk(shape, generator, images.dtype))
+        steps = torch.stack([heading.sin(), heading.cos()], 1) * (speed * length / speed.sum(1, keepdim=True))[:, None]
+        path = _running_sum(steps)
+        return blur_batch(images, _draw_paths(path - path.mean(dim=2, keepdim=True), self.margin), self.gamma)
+
 
 @dataclass(frozen=True)
 class DefocusBlur(Degradation):
@@ -119,19 +132,32 @@ class DefocusBlur(Degradation):
     def _apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
         return blur(image, self.sample_kernel(generator), self.gamma)
 
+    def _apply_batch(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        radius = draw_each(self.radius, images, generator)[:, 0]
+        offsets = torch.arange(-self.margin, self.margin + 1, dtype=images.dtype, device=images.device)
+        kernels = (radius + 0.5 - torch.hypot(offsets[:, None], offsets)).clamp(0, 1)
+        return blur_batch(images, kernels / kernels.sum((1, 2), keepdim=True), self.gamma)
 
-def _walk(count: int, generator: torch.Generator) -> Tensor:
-    """Random walk of ``count`` steps whose end has variance 1."""
-    steps = torch.randn(count, generator=generator, device=generator.device, dtype=torch.float64)
-    return torch.cumsum(steps, 0) / math.sqrt(count)
+
+def _running_sum(x: Tensor) -> Tensor:
+    """Cumulative sum of one row, or of each row of a batch: there by a product, deterministic on every device."""
+    return torch.cumsum(x, 0) if x.dim() == 1 else x @ x.new_ones(x.shape[-1], x.shape[-1]).triu()
 
 
-def _turns(count: int, generator: torch.Generator) -> Tensor:
-    """Change of heading in radians along a shake of ``count`` points: a smooth turn, tremor, and about two jerks."""
-    smooth = torch.cumsum(_walk(count, generator), 0) / count
-    jerk_at = uniform(count, 0, 1, generator) < 2 / count
-    jerks = jerk_at * uniform(count, -math.pi, math.pi, generator)
-    return 4 * smooth + 1.2 * _walk(count, generator) + torch.cumsum(jerks, 0)
+def _walk(shape: int | tuple[int, int], generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Random walks along the last axis, whose ends have variance 1; one walk, or a batch of them."""
+    steps = torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
+    return _running_sum(steps) / math.sqrt(steps.shape[-1])
+
+
+def _turns(shape: int | tuple[int, int], generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Change of heading in radians along shakes: a smooth turn, tremor, and about two jerks."""
+    walk = _walk(shape, generator, dtype)
+    count = walk.shape[-1]
+    smooth = _running_sum(walk) / count
+    jerk_at = uniform(shape, 0, 1, generator, dtype) < 2 / count
+    jerks = jerk_at * uniform(shape, -math.pi, math.pi, generator, dtype)
+    return 4 * smooth + 1.2 * _walk(shape, generator, dtype) + _running_sum(jerks)
 
 
 def _draw_path(path: Tensor) -> Tensor:
@@ -150,3 +176,12 @@ def _draw_path(path: Tensor) -> Tensor:
             kernel += torch.bincount(index, row_weight * column_weight, minlength=size * size)
     kernel[kernel < kernel.max() * 1e-3] = 0  # taps nobody sees, but that each cost a pass over the image
     return (kernel / kernel.sum()).view(size, size)
+
+
+def _draw_paths(paths: Tensor, radius: int) -> Tensor:
+    """:func:`_draw_path` for a batch ``(B, 2, N)``: kernels ``(B, 2R+1, 2R+1)`` of one size."""
+    cells = torch.arange(-radius, radius + 1, dtype=paths.dtype, device=paths.device)
+    rows, columns = (1 - (paths[..., None] - cells).abs()).clamp_min(0).unbind(1)  # bilinear weights, (B, N, 2R+1)
+    kernels = rows.transpose(1, 2) @ columns
+    kernels = torch.where(kernels < kernels.amax((1, 2), keepdim=True) * 1e-3, 0, kernels)
+    return kernels / kernels.sum((1, 2), keepdim=True)

@@ -49,3 +49,8 @@ class Mixture(Degradation):
         for step in self.steps:
             image = step(image, generator)
         return image
+
+    def _apply_batch(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        for step in self.steps:
+            images = step.degrade_batch(images, generator)
+        return images

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 import torch
 from torch import Tensor
 
-from ._base import Degradation, uniform
+from ._base import Degradation, draw_each, uniform
 
 __all__ = ["GaussianNoise"]
 
@@ -25,6 +25,7 @@ class GaussianNoise(Degradation):
     Args:
         sigma: standard deviation on the scale 0..255 (not 0..1), or several levels, one of which is drawn for each
             image with equal probability.
+        between: draw instead uniformly between the lowest and the highest level.
         quantize: clip and truncate as above. ``False`` gives ``x + sigma n / 255`` as is, which leaves [0, 1]: the
             unclipped protocol of single-task denoisers.
 
@@ -36,6 +37,7 @@ class GaussianNoise(Degradation):
     sigma: float | Sequence[float] = 25.0
     _: KW_ONLY
     quantize: bool = True
+    between: bool = False
 
     def __post_init__(self) -> None:
         """Check the levels and store a sequence as a tuple."""
@@ -49,9 +51,31 @@ class GaussianNoise(Degradation):
             object.__setattr__(self, "sigma", levels)
 
     def _apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        levels = self.sigma if isinstance(self.sigma, Sequence) else (self.sigma,)
-        sigma = levels[int(uniform(1, 0, len(levels), generator))]
+        levels = self._levels
+        if self.between:
+            sigma = float(uniform(1, min(levels), max(levels), generator))
+        else:
+            sigma = levels[int(uniform(1, 0, len(levels), generator))]
         noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
+        return self._add(image, noise, sigma)
+
+    def _apply_batch(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        levels = self._levels
+        if self.between:
+            sigma = draw_each((min(levels), max(levels)), images, generator)
+        else:
+            place = draw_each((0, len(levels)), images, generator)
+            sigma = torch.full_like(place, levels[0])
+            for number, level in enumerate(levels[1:], 1):
+                sigma = torch.where(place >= number, level, sigma)
+        noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+        return self._add(images, noise, sigma)
+
+    @property
+    def _levels(self) -> Sequence[float]:
+        return self.sigma if isinstance(self.sigma, Sequence) else (self.sigma,)
+
+    def _add(self, image: Tensor, noise: Tensor, sigma: float | Tensor) -> Tensor:
         if not self.quantize:
             return image + noise * (sigma / 255)
         # The 1e-3 of a level keeps 8-bit values, which a float holds only nearly, from losing a level to truncation.

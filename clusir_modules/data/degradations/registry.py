@@ -10,6 +10,7 @@ from typing import Any
 
 from ._base import Degradation
 from .blur import DefocusBlur, MotionBlur
+from .camera import CameraNoise
 from .haze import Haze
 from .jpeg import JPEG
 from .low_light import LowLight
@@ -21,12 +22,14 @@ from .snow import Snow
 __all__ = ["TASK_DEGRADATIONS", "build_degradation", "degradation_types", "register_degradation"]
 
 _TYPES: dict[str, type[Degradation]] = {
-    cls.__name__: cls for cls in (GaussianNoise, RainStreaks, Haze, MotionBlur, DefocusBlur, LowLight, JPEG, Snow)
+    cls.__name__: cls
+    for cls in (GaussianNoise, CameraNoise, RainStreaks, Haze, MotionBlur, DefocusBlur, LowLight, JPEG, Snow)
 }
 
 TASK_DEGRADATIONS: Mapping[str, Degradation] = MappingProxyType(
     {
         "noise": GaussianNoise(),
+        "camera_noise": CameraNoise(),
         "rain": RainStreaks(),
         "haze": Haze(),
         "motion_blur": MotionBlur(),
@@ -74,7 +77,7 @@ def build_degradation(config: Mapping[str, Any] | Sequence[Any] | str | Degradat
 
     Examples:
         >>> build_degradation({"type": "GaussianNoise", "sigma": 15})
-        GaussianNoise(sigma=15, quantize=True)
+        GaussianNoise(sigma=15, quantize=True, between=False)
         >>> len(build_degradation(["low_light", {"type": "RainStreaks", "density": 2}]).steps)
         2
     """

@@ -8,13 +8,15 @@ from dataclasses import KW_ONLY, dataclass
 import torch
 from torch import Tensor
 
-from ._base import Degradation, Range, draw, normalize_range
+from ._base import Degradation, Range, bounds, draw, draw_each, normalize_range
+from ._particle_batch import Layer, scatter_batch, transmittance_batch
 from ._particles import scatter_particles, transmittance
 
 __all__ = ["Snow"]
 
 # Distance layers (this project's choice): size of the flakes relative to the nearest layer and their number.
 _LAYERS = ((1.0, 0.12), (0.5, 0.6), (0.25, 2.0))
+_SPREAD = 15  # degrees to both sides of the fall
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,40 @@ class Snow(Degradation):
                 per_kilopixel=density * number,
                 length=(0.0, 2 * radius * scale),
                 radius=(0.5 * radius * scale, radius * scale),
-                angle=(math.radians(angle - 15), math.radians(angle + 15)),
+                angle=(math.radians(angle - _SPREAD), math.radians(angle + _SPREAD)),
                 opacity=(0.5 * opacity, opacity),
             )
             passed *= transmittance(image.shape[1], image.shape[2], flakes, softness=0.8, fade=0.0)
         visible = (passed * (1 - veil)).to(image)
         return image * visible + light * (1 - visible)
+
+    def _apply_batch(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        density, radius, angle, opacity, light, veil = (
+            draw_each(value, images, generator)
+            for value in (self.density, self.radius, self.angle, self.opacity, self.light, self.veil)
+        )
+        steepest = max(abs(end) for end in bounds(self.angle)) + _SPREAD
+        layers = [
+            Layer(
+                scale=scale,
+                number=number,
+                strength=1.0,
+                per_kilopixel=bounds(self.density)[1] * number,
+                length=2 * bounds(self.radius)[1] * scale,
+                radius=bounds(self.radius)[1] * scale,
+                angle=math.radians(steepest),
+            )
+            for scale, number in _LAYERS
+        ]
+        flakes = scatter_batch(
+            images,
+            generator,
+            layers,
+            per_kilopixel=density,
+            length=(torch.zeros_like(radius), 2 * radius),
+            radius=(0.5 * radius, radius),
+            angle=(torch.deg2rad(angle - _SPREAD), torch.deg2rad(angle + _SPREAD)),
+            opacity=(0.5 * opacity, opacity),
+        )
+        visible = transmittance_batch(images, flakes, layers, softness=0.8, fade=0.0) * (1 - veil)
+        return images * visible + light * (1 - visible)

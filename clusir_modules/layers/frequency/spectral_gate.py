@@ -26,11 +26,8 @@ def frequency_bands(height: int, width: int, device: torch.device, dtype: torch.
     Returns:
         ``(NUM_BANDS, height, width // 2 + 1)`` with values in [0, 1].
     """
-    # `fftfreq` and `rfftfreq` in arithmetic: those take the size as a constant when they are exported
-    fy = torch.arange(-(height // 2), height - height // 2, device=device, dtype=dtype).div(height)
-    fy = fy.roll(-(height // 2)).unsqueeze(1)
-    fx = torch.arange(width // 2 + 1, device=device, dtype=dtype).div(width).unsqueeze(0)
-    octave = torch.hypot(fy, fx).clamp(_OCTAVES[0], _OCTAVES[-1]).log2()
+    fy, fx = _frequencies(height, width, device, dtype)
+    octave = torch.addcmul(fy.square(), fx, fx).sqrt().clamp(_OCTAVES[0], _OCTAVES[-1]).log2()
     centers = torch.arange(math.log2(_OCTAVES[0]), 0, device=device, dtype=dtype).view(-1, 1, 1)
     radial = (1 - (octave - centers).abs()).relu()
     directions = torch.linspace(0, math.pi * (1 - 1 / _ORIENTATIONS), _ORIENTATIONS, device=device, dtype=dtype)
@@ -43,6 +40,16 @@ def frequency_bands(height: int, width: int, device: torch.device, dtype: torch.
     diagonal = torch.where(fx == 0.5, diagonal.mean(dim=0, keepdim=True), diagonal)
     angular = torch.stack((straight, diagonal), dim=1).flatten(0, 1)
     return (radial.unsqueeze(1) * angular.unsqueeze(0)).flatten(0, 1)
+
+
+def _frequencies(height: int, width: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Frequencies of the rows ``(height, 1)`` and of the columns ``(1, width // 2 + 1)`` of ``rfft2``."""
+    if not torch.compiler.is_compiling():
+        fy = torch.fft.fftfreq(height, device=device, dtype=dtype)
+        return fy.unsqueeze(1), torch.fft.rfftfreq(width, device=device, dtype=dtype).unsqueeze(0)
+    # in arithmetic: a traced program would take the size for a constant
+    rows, columns = (torch.arange(count, device=device, dtype=dtype) for count in (height, width // 2 + 1))
+    return torch.where(2 * rows < height, rows, rows - height).unsqueeze(1) / height, columns.unsqueeze(0) / width
 
 
 def _remembered_bands(signal: Tensor) -> Tensor:

@@ -58,8 +58,10 @@ class _ChannelCosine(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, by_cosine: Tensor, by_norms: Tensor | None) -> Tensor:
+    def backward(ctx: Any, by_cosine: Tensor | None, by_norms: Tensor | None) -> Tensor:
         query_key, cosine, norms = ctx.saved_tensors
+        if by_cosine is None:
+            by_cosine = torch.zeros_like(cosine)
         weighted = by_cosine * cosine
         own = -torch.cat((weighted.sum(dim=2), weighted.sum(dim=1)), dim=1)
         if by_norms is not None:  # in a second derivative

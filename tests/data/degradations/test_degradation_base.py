@@ -13,10 +13,12 @@ from clusir_modules.data import (
     Degradation,
     GaussianNoise,
     Haze,
+    LogUniform,
     Mixture,
     MotionBlur,
     RainStreaks,
 )
+from clusir_modules.data.degradations._base import draw
 
 EVERY = {**TASK_DEGRADATIONS, "mixture": Mixture([TASK_DEGRADATIONS["low_light"], Haze(), RainStreaks()])}
 
@@ -148,6 +150,36 @@ class TestRanges:
     )
     def test_a_bad_range_is_named_with_what_was_given(self, value: object, error: type[Exception]) -> None:
         with pytest.raises(error, match=r"beta must be a number or .*pair.*got"):
+            Haze(value)  # type: ignore[arg-type]
+
+    def test_a_logarithmic_range_is_as_likely_in_each_decade(self) -> None:
+        drawn = [draw(LogUniform(1e-3, 1.0), seeded(s)) for s in range(600)]
+        assert 1e-3 <= min(drawn) < 1.2e-3
+        assert 0.85 < max(drawn) <= 1
+        for decade in range(3):
+            count = sum(10.0 ** (decade - 3) <= value < 10.0 ** (decade - 2) for value in drawn)
+            assert abs(count - 200) < 4 * (600 * 2 / 9) ** 0.5
+
+    def test_option_files_name_it(self) -> None:
+        haze = Haze({"log_uniform": [0.5, 2]})  # type: ignore[arg-type]
+        assert haze == Haze(LogUniform(0.5, 2))
+        assert haze.beta == LogUniform(0.5, 2)
+        assert hash(haze) == hash(Haze(LogUniform(0.5, 2)))
+
+    @pytest.mark.parametrize(
+        ("value", "error"),
+        [
+            (LogUniform(0, 1), ValueError),
+            (LogUniform(2, 1), ValueError),
+            (LogUniform(1, 30), ValueError),
+            (LogUniform("a", 1), TypeError),  # type: ignore[arg-type]
+            ({"log_uniform": [0.1]}, ValueError),
+            ({"log_uniform": "wide"}, TypeError),
+            ({"uniform": [0.1, 1]}, TypeError),
+        ],
+    )
+    def test_a_bad_logarithmic_range_is_named(self, value: object, error: type[Exception]) -> None:
+        with pytest.raises(error, match=r"beta must be .*pair.* plain or log_uniform.*got"):
             Haze(value)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize(

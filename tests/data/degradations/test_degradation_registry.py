@@ -56,6 +56,7 @@ class TestBuildDegradation:
     def test_the_short_names_are_those_of_the_command_line(self) -> None:
         assert list(TASK_DEGRADATIONS) == [
             "noise",
+            "camera_noise",
             "rain",
             "haze",
             "motion_blur",

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clusir_modules.data import Haze
+from clusir_modules.data.degradations import haze
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -58,3 +59,40 @@ class TestHaze:
     def test_bad_scene_size_is_named(self) -> None:
         with pytest.raises(ValueError, match="scene_size must be >= 1, got 0"):
             Haze(scene_size=0)
+
+
+class TestObjects:
+    def depth(self, objects: float, seed: int, size: int = 160) -> torch.Tensor:
+        return -Haze(1.0, objects=objects).sample_maps(torch.zeros(1, size, size), seeded(seed))[0][0].log()
+
+    def test_they_are_nearer_than_the_scene_behind_and_as_far_everywhere(self) -> None:
+        for seed in range(10):
+            behind, with_objects = self.depth(0, seed), self.depth(1, seed)
+            covered = with_objects < behind - 1e-5
+            assert torch.allclose(with_objects[~covered], behind[~covered], atol=2e-5)
+            distances = with_objects[covered].mul(1e5).round().unique()
+            assert distances.numel() <= 20  # 10 objects, each of one depth, read back through exp and log
+            assert with_objects.min() >= 0.25 - 1e-5
+
+    def test_their_borders_are_sharp(self) -> None:
+        def steepest(objects: float) -> list[float]:
+            return sorted(float(self.depth(objects, seed).diff(dim=1).abs().max()) for seed in range(20))
+
+        assert steepest(0)[-1] < 0.05
+        assert steepest(1)[10] > 0.1
+
+    def test_a_share_of_the_scenes_has_some(self) -> None:
+        changed = [not torch.equal(self.depth(0.3, seed, 60), self.depth(0, seed, 60)) for seed in range(200)]
+        always = [not torch.equal(self.depth(1, seed, 60), self.depth(0, seed, 60)) for seed in range(200)]
+        assert 0.45 < sum(always) / 200
+        assert sum(changed) / sum(always) == pytest.approx(0.3, abs=0.15)
+
+    def test_large_images_are_made_in_portions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = self.depth(1, 3)
+        monkeypatch.setattr(haze, "_PIXELS_AT_ONCE", 2 * 160 * 160)
+        assert torch.equal(self.depth(1, 3), whole)
+
+    @pytest.mark.parametrize(("objects", "error"), [(1.5, ValueError), (-1, ValueError), ((0, 1), TypeError)])
+    def test_a_bad_share_is_named(self, objects: object, error: type[Exception]) -> None:
+        with pytest.raises(error, match="objects must be a number"):
+            Haze(objects=objects)  # type: ignore[arg-type]

@@ -63,3 +63,11 @@ class TestGaussianNoise:
     def test_bad_sigma_is_named(self, sigma: object, error: type[Exception]) -> None:
         with pytest.raises(error, match="sigma must be"):
             GaussianNoise(sigma)  # type: ignore[arg-type]
+
+    def test_between_the_levels_every_one_is_as_likely(self) -> None:
+        noise = GaussianNoise((40, 10, 20), between=True, quantize=False)
+        image = torch.zeros(3, 40, 40)
+        drawn = torch.tensor([noise(image, seeded(s)).std().item() * 255 for s in range(400)])
+        assert 9 < drawn.min() < 11
+        assert 38 < drawn.max() < 42
+        assert torch.histc(drawn, 5, 10, 40).min() > 400 / 5 - 4 * (400 * 0.16) ** 0.5

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clusir_modules.data import RainStreaks, Snow
-from clusir_modules.data.degradations import _particles
+from clusir_modules.data.degradations import _particles, rain
 from clusir_modules.data.degradations._particles import Particles, transmittance
 
 
@@ -86,6 +86,62 @@ class TestRainStreaks:
     def test_too_steep_an_angle_is_named(self) -> None:
         with pytest.raises(ValueError, match=r"angle must be .*\[-60, 60\], got 80"):
             RainStreaks(angle=80)
+
+
+class TestDirections:
+    def angles(self, degradation: RainStreaks, seed: int, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+        """Angles in degrees of the drops of each layer."""
+        drawn: list[torch.Tensor] = []
+
+        def record(height: int, width: int, drops: Particles, **options: float) -> torch.Tensor:
+            drawn.append(torch.rad2deg(drops.angle))
+            return torch.ones(height, width, dtype=torch.float64)
+
+        monkeypatch.setattr(rain, "transmittance", record)
+        degradation(torch.zeros(1, 100, 100), seeded(seed))
+        return drawn
+
+    def test_as_many_as_are_drawn_share_the_streaks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = set()
+        for seed in range(30):
+            layers = self.angles(RainStreaks(10.0, angle=(-50, 50), directions=(1, 3)), seed, monkeypatch)
+            angles = torch.cat(layers).sort().values
+            gaps = angles.diff() > 1.5  # within a direction they lie closer
+            found.add(1 + int(gaps.sum()))
+            assert -52 <= angles.min()
+            assert angles.max() <= 52
+        assert found == {1, 2, 3}
+
+    def test_one_direction_spreads_by_two_degrees(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for angles in self.angles(RainStreaks(10.0, angle=20), 0, monkeypatch):
+            assert 18 <= angles.min() < 18.3
+            assert 21.7 < angles.max() <= 22
+
+    def test_it_reaches_heavy_rain_as_in_rain100h(self) -> None:
+        """Its images are at 10.5 to 15.5 dB, brighter by 0.11 to 0.25, and rain covers 40 to 80% of the pixels."""
+        heavy = RainStreaks(
+            (10, 30), length=(20, 60), width=(2, 4), opacity=(0.5, 1.0), light=(0.9, 1.0), directions=(1, 5)
+        )
+        clean = torch.full((48, 3, 96, 96), 0.4)
+        change = heavy.degrade_batch(clean, seeded(0)) - clean
+        psnr = -10 * change.square().mean((1, 2, 3)).log10()
+        assert psnr.min() < 10.5
+        assert psnr.max() > 14
+        assert change.mean((1, 2, 3)).min() < 0.13
+        assert change.mean((1, 2, 3)).max() > 0.25
+        assert (change > 0.1).float().mean((1, 2, 3)).max() > 0.8
+
+    @pytest.mark.parametrize(
+        ("directions", "error", "message"),
+        [
+            (0, ValueError, r"directions must be .*within \[1, 8\], got 0"),
+            ((3, 2), ValueError, "directions must be an int or an ascending pair"),
+            (2.0, TypeError, "directions must be an int or a pair of ints, got 2.0"),
+        ],
+    )
+    def test_bad_numbers_are_named(self, directions: object, error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            RainStreaks(directions=directions)  # type: ignore[arg-type]
 
 
 class TestSnow:

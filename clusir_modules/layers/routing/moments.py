@@ -1,0 +1,65 @@
+"""Standardization by moments of what was seen so far."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...ops.checks import check_feature_map, check_number, check_positive
+
+__all__ = ["RunningStandardization"]
+
+_SMALLEST = 1e-3  # deviations below are not divided by
+
+
+class RunningStandardization(nn.Module):
+    r"""Subtract from each channel its running mean and divide by its running mean deviation.
+
+    .. math:: y = \frac{x - m}{d + 10^{-3}}, \quad m \leftarrow m + \mu_n (\bar x - m), \quad
+        d \leftarrow d + \mu_n (\overline{|x - m|} - d), \quad \mu_n = \max(\mu, 1 / (n + 1))
+
+    What all images share is no evidence. In deep levels it grows in training to many times what tells images apart,
+    and a router that sees only the direction of its input then puts them all into one cluster (this project's choice,
+    ``docs/design.md``). Unlike in batch norm the moments of the past are used in training too, so that an image does
+    not depend on its batch mates; a layer norm of each image keeps what all have in common.
+
+    Args:
+        dim: channels.
+        momentum: weight :math:`\mu` of the ``n``-th batch of training, in [0, 1]; in eval the moments stay.
+
+    Shape:
+        ``(B, dim, H, W)`` to the same.
+
+    Raises:
+        ValueError: ``dim`` below 1, ``momentum`` out of range; in ``forward`` a wrong shape.
+        TypeError: an integer tensor.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    batches: Tensor
+
+    def __init__(self, dim: int, *, momentum: float = 0.01) -> None:
+        super().__init__()
+        self.dim = check_positive("dim", dim)
+        self.momentum = check_number("momentum", momentum, 0)
+        if momentum > 1:
+            raise ValueError(f"momentum must be at most 1, got {momentum}")
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("deviation", torch.ones(dim))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_feature_map(x, self.dim)
+        centered = x - self.mean.to(x)[:, None, None]
+        y = centered / (self.deviation.to(x)[:, None, None] + _SMALLEST)
+        if self.training:
+            with torch.no_grad():
+                self.batches += 1
+                weight = (1 / (self.batches + 1)).clamp_min(self.momentum).to(self.mean)
+                self.deviation.lerp_(centered.abs().mean(dim=(0, 2, 3)).to(self.deviation), weight)
+                self.mean.lerp_(x.mean(dim=(0, 2, 3)).to(self.mean), weight)
+        return y
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, momentum={self.momentum}"

@@ -1,0 +1,19 @@
+"""Short lists of numbers as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+__all__ = ["constants"]
+
+
+def constants(values: Iterable[float], like: Tensor) -> Tensor:
+    """1-D tensor of the type and on the device of ``like``.
+
+    Each number is an argument of a fill there: ``torch.tensor`` copies from the host, for which the host waits, and
+    which a CUDA graph cannot hold.
+    """
+    return torch.cat([torch.full((1,), value, dtype=like.dtype, device=like.device) for value in values])
