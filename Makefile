@@ -5,13 +5,15 @@ BIN := $(VENV)/bin
 OUT ?= demo_output
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 FUZZ_EXAMPLES ?= 500
+FUZZ_FILES ?= 5000
 DATA ?= data
 PHOTOGRAPHS ?= photographs
+WEIGHTS ?= clusir_modules/weights/clusir_tiny.safetensors
 UNIT_TESTS := -n 2 --dist worksteal
 export OMP_NUM_THREADS_TEST ?= 1
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: demo bench test test-fast test-gpu killtest soak lint clean fuzz docs quality contest
+.PHONY: demo bench test test-fast test-gpu killtest soak lint clean fuzz fuzz-files degradation-table docs quality contest
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m basicsr_plugin.demo --out $(OUT)
@@ -25,6 +27,14 @@ test-fast: lint
 # Property tests, $(FUZZ_EXAMPLES) cases of each; `make test` runs 5 of each.
 fuzz: $(VENV)/.test
 	CLUSIR_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS) -q tests/fuzz
+
+# $(FUZZ_FILES) damaged pictures and as many damaged files of weights; `make test` tries 112 and 30.
+fuzz-files: $(VENV)/.test
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) PYTHONPATH=$(CURDIR) $(BIN)/python tools/fuzz_files.py --pictures $(FUZZ_FILES) --weights $(FUZZ_FILES)
+
+# Which degradation each cluster of $(WEIGHTS) stands for, by the clean pictures in $(PHOTOGRAPHS); stored in the weights.
+degradation-table: $(VENV)/.test
+	PYTHONPATH=$(CURDIR) $(BIN)/python tools/measure_degradations.py $(PHOTOGRAPHS) --weights $(WEIGHTS)
 
 # Correctness and speed on a GPU in at most 4 minutes; writes benchmarks/results/gpu.*. Without a virtual environment, network and
 # BasicSR: `python3 -m benchmarks.gpu`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from clusir_cli.check import check
 from clusir_cli.degrade import degrade
 from clusir_cli.export import export
 from clusir_cli.info import info
@@ -23,10 +24,11 @@ def main() -> None:
       clusir restore photo.jpg restored.jpg
       clusir inspect photo.jpg
       clusir degrade photo.png noisy.png --task noise
+      clusir check hazy/ clean/
       clusir info net_g_latest.pth
       clusir export net_g_latest.pth --format onnx
     """
 
 
-for _command in (restore, inspect, degrade, info, export):
+for _command in (restore, inspect, degrade, check, info, export):
     main.add_command(_command)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,51 +14,36 @@ from clusir_cli.files import Job
 __all__ = ["run_all"]
 
 
-def run_all(
-    jobs: Sequence[Job],
-    work: Callable[[Job], None],
-    done: str,
-    targets_of: Callable[[Job], Sequence[Path]] = lambda job: (job.target,),
-) -> None:
+def run_all(jobs: Sequence[Job], work: Callable[[Job], tuple[str, ...]], done: str, *, skip_existing: bool) -> None:
     """Do all jobs; one that fails does not stop the others.
 
     Args:
         jobs: what to do.
-        work: does one; whatever it raises counts as a failure of this picture.
+        work: does one and says what could not be kept; whatever it raises counts as a failure of this picture.
         done: past participle for the summary.
-        targets_of: the files that a job writes.
+        skip_existing: whether pictures whose files are all there are left out.
 
     Raises:
         SystemExit: with code 1, if any failed.
     """
     from tqdm import tqdm
 
+    from clusir_modules.imaging.outputs import shown
+
+    wanted = [job for job in jobs if not (skip_existing and all(map(os.path.lexists, job.outputs)))]
     failures = 0
-    sources = {job.source.resolve() for job in jobs}
-    taken: dict[Path, Path] = {}
-    bar: Any = tqdm(jobs, unit="picture", disable=None)
+    bar: Any = tqdm(wanted, unit="picture", disable=None)
     for job in bar:
-        bar.set_postfix_str(job.source.name)
+        bar.set_postfix_str(shown(job.source.name))
         try:
-            _require_own_targets(job.source, targets_of(job), sources, taken)
             job.target.parent.mkdir(parents=True, exist_ok=True)
-            work(job)
+            for note in work(job):
+                bar.write(f"note: {shown(job.source)}: {note}", file=sys.stderr)
         except Exception as error:
             failures += 1
-            message = " ".join(str(error).split()) or type(error).__name__
-            bar.write(f"failed: {job.source}: {message}", file=sys.stderr)
-    click.echo(f"{len(jobs) - failures} of {len(jobs)} pictures {done}", err=True)
+            message = " ".join(shown(str(error)).split()) or type(error).__name__
+            bar.write(f"failed: {shown(job.source)}: {message}", file=sys.stderr)
+    there = f", {len(jobs) - len(wanted)} were there already" if len(wanted) < len(jobs) else ""
+    click.echo(f"{len(wanted) - failures} of {len(wanted)} pictures {done}{there}", err=True)
     if failures:
         raise SystemExit(1)
-
-
-def _require_own_targets(source: Path, targets: Sequence[Path], sources: set[Path], taken: dict[Path, Path]) -> None:
-    """Refuse to write over an input, or over the result of another."""
-    for target in targets:
-        place = target.resolve()
-        if place == source.resolve():
-            raise ValueError("the result would replace the picture; give another output")
-        if place in sources:
-            raise ValueError(f"the result would replace {target}, which is to be read too; give another output")
-        if taken.setdefault(place, source) != source:
-            raise ValueError(f"{target} is already the result of {taken[place]}")

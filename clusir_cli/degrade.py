@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import os
 import zlib
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from clusir_cli.batch import run_all
-from clusir_cli.files import Job, plan
+from clusir_cli.files import Job, existing_options, plan
 
 if TYPE_CHECKING:
     from clusir_modules.data import Degradation
+    from clusir_modules.imaging.outputs import Existing
 
 __all__ = ["degrade"]
 
@@ -30,10 +32,12 @@ __all__ = ["degrade"]
     "settings, such as 'GaussianNoise(sigma=50)'. Several are applied one after the other.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Same seed and file name, same result.")
-def degrade(inputs: tuple[str, ...], output: str, tasks: tuple[str, ...], seed: int) -> None:
+@existing_options
+def degrade(inputs: tuple[str, ...], output: str, tasks: tuple[str, ...], seed: int, existing: Existing | None) -> None:
     """Degrade clean pictures as training does: a file, a folder with all below it, or a pattern.
 
-    OUT is a file for one picture, else a folder.
+    OUT is a file for one picture, else a folder. Nothing is written if an input or, without --overwrite, any other file
+    would be replaced.
 
     \b
     Examples:
@@ -42,25 +46,29 @@ def degrade(inputs: tuple[str, ...], output: str, tasks: tuple[str, ...], seed: 
       clusir degrade clean/ hazy/ --task "Haze(beta=[0.6, 1.8])" --seed 7
     """
     degradation = _build(tasks)
-    jobs = plan(inputs, output)
+    jobs = plan(inputs, output, existing=existing)
 
     import numpy as np
     import torch
 
-    from clusir_modules.imaging.picture_files import read_picture, write_picture
+    from clusir_modules.imaging.levels import peak_of
+    from clusir_modules.imaging.picture_files import read_picture
+    from clusir_modules.imaging.writing import write_picture
 
-    def work(job: Job) -> None:
+    def work(job: Job) -> tuple[str, ...]:
         picture = read_picture(job.source)
-        peak = np.iinfo(picture.pixels.dtype).max
+        peak = peak_of(picture.pixels)
         image = torch.from_numpy(picture.pixels.astype(np.float32) / peak)
         image = image.permute(2, 0, 1) if image.dim() == 3 else image.unsqueeze(0)
         # Depends on the name alone, so that it does not matter which other pictures there are.
-        generator = torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(job.source.name.encode()))
-        result = degradation(image, generator).clamp(0, 1).mul(peak).round().permute(1, 2, 0).numpy()
-        pixels = result.astype(picture.pixels.dtype).reshape(picture.pixels.shape)
+        generator = torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(os.fsencode(job.source.name)))
+        result = degradation(image, generator).clamp(0, 1)
+        result = result.mul(peak).round() if peak > 1 else result
+        pixels = result.permute(1, 2, 0).numpy().astype(picture.pixels.dtype).reshape(picture.pixels.shape)
         write_picture(picture._replace(pixels=pixels), job.target)
+        return picture.notes
 
-    run_all(jobs, work, "degraded")
+    run_all(jobs, work, "degraded", skip_existing=existing == "skip")
 
 
 def _build(tasks: tuple[str, ...]) -> Degradation:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from clusir_cli.files import check
 from clusir_cli.networks import load
 
 __all__ = ["export"]
@@ -17,7 +18,8 @@ _SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
 @click.argument("checkpoint", type=click.Path(exists=True))
 @click.option("--format", "file_format", type=click.Choice(list(_SUFFIXES)), required=True, help="What to write.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="File. Default: beside CHECKPOINT, other suffix.")
-def export(checkpoint: str, file_format: str, output: str | None) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there, but never CHECKPOINT.")
+def export(checkpoint: str, file_format: str, output: str | None, overwrite: bool) -> None:
     """Write a checkpoint in another format.
 
     onnx and pt2 (torch.export) hold the network itself, for pictures of any size (pt2: sides of 17 pixels and more);
@@ -28,11 +30,12 @@ def export(checkpoint: str, file_format: str, output: str | None) -> None:
       clusir export net_g_latest.pth --format onnx
       clusir export net_g_latest.pth --format safetensors -o clusir_base.safetensors
     """
+    from clusir_modules.imaging.outputs import shown
+
     target = Path(output) if output else Path(checkpoint).with_suffix(_SUFFIXES[file_format])
-    if target.resolve() == Path(checkpoint).resolve():
-        raise click.UsageError("the result would replace CHECKPOINT; give another --output")
     if not target.absolute().parent.is_dir():
-        raise click.UsageError(f"there is no folder {target.parent}")
+        raise click.UsageError(f"there is no folder {shown(target.parent)}")
+    check([(target, Path(checkpoint))], weights=checkpoint, existing="overwrite" if overwrite else None)
     net = load(checkpoint)
     try:
         if file_format == "safetensors":
@@ -46,5 +49,5 @@ def export(checkpoint: str, file_format: str, output: str | None) -> None:
     except ImportError as error:
         raise click.ClickException(f"{error}; install it with: pip install 'clusir[export]'") from error
     except (OSError, RuntimeError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"wrote {target}")
+        raise click.ClickException(shown(str(error))) from error
+    click.echo(f"wrote {shown(target)}")

@@ -22,6 +22,7 @@ def info(checkpoint: str, as_json: bool) -> None:
       clusir info experiments/clusir_base/models/net_g_latest.pth
       clusir info restored.safetensors --json
     """
+    from clusir_modules.imaging.outputs import shown
     from clusir_modules.serialization.checkpoints import read_state_dict
     from clusir_modules.serialization.configuration import infer_configuration, network_entries
     from clusir_modules.serialization.network_files import read_configuration
@@ -48,7 +49,7 @@ def info(checkpoint: str, as_json: bool) -> None:
         "configuration_from": None if configuration is None else "file" if stated else "weights",
         "configuration": configuration.complete() if configuration else None,
     }
-    click.echo(json.dumps(facts, indent=2) if as_json else _as_text(facts))
+    click.echo(json.dumps(facts, indent=2) if as_json else shown(_as_text(facts)))
 
 
 def _as_text(facts: dict[str, Any]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from clusir_cli.files import check
 from clusir_cli.networks import device_option, find_device, load, weights_option
 
 if TYPE_CHECKING:
@@ -25,20 +27,33 @@ _MAX_SIDE = 1024
 @click.argument("image", type=click.Path(exists=True, dir_okay=False))
 @weights_option
 @device_option
-@click.option("--plot", type=click.Path(dir_okay=False), help="PNG to write. Default: NAME_routing.png, here.")
-def inspect(image: str, weights: str | None, device: str | None, plot: str | None) -> None:
-    """Show what the network recognizes in a picture: clusters and experts of each level, in print and as a PNG.
+@click.option("--verbose", "-v", is_flag=True, help="Also print the clusters and experts of each level.")
+@click.option("--plot", type=click.Path(dir_okay=False), help="PNG to write, with all clusters and experts.")
+@click.option("--overwrite", is_flag=True, help="Replace a plot that is there, but never IMAGE.")
+def inspect(
+    image: str, weights: str | None, device: str | None, verbose: bool, plot: str | None, overwrite: bool
+) -> None:
+    """Say what the network takes a picture for: "looks like: haze (0.93), then rain".
 
-    A side above 1024 pixels is cut to the middle 1024.
+    The number is a probability, from a table of clusters and degradations that is stored in the weights. A side above
+    1024 pixels is cut to the middle 1024.
 
     \b
     Examples:
       clusir inspect photo.jpg
-      clusir inspect photo.jpg --weights net_g_latest.pth --plot routing.png
+      clusir inspect photo.jpg --weights net_g_latest.pth --verbose --plot routing.png
     """
-    target = Path(plot or f"{Path(image).stem}_routing.png")
-    if not target.absolute().parent.is_dir():
-        raise click.UsageError(f"there is no folder {target.parent}")
+    from clusir_modules.imaging.outputs import shown
+
+    target = None if plot is None else Path(plot)
+    if target is not None:
+        if find_spec("matplotlib") is None:
+            raise click.ClickException("--plot needs matplotlib: pip install 'clusir[cli]'")
+        if not target.absolute().parent.is_dir():
+            raise click.UsageError(f"there is no folder {shown(target.parent)}")
+        check([(target, Path(image))], weights=weights, existing="overwrite" if overwrite else None)
+        if target.suffix.lower() != ".png":
+            raise click.UsageError(f"--plot must end in .png, got {shown(target)}")
     place = find_device(device)
     net: Any = load(weights).to(place)
     if not hasattr(net, "route"):
@@ -52,17 +67,41 @@ def inspect(image: str, weights: str | None, device: str | None, plot: str | Non
     try:
         pixels = read_picture(Path(image)).pixels
     except (OSError, RuntimeError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(f"{shown(image)}: {error}") from error
     pixels = _middle(pixels)
     with torch.no_grad():
         try:
             routings = net.route(_to_tensor(pixels, net.in_channels).to(place))
         except ValueError as error:
-            raise click.ClickException(f"{image} does not fit the network: {error}") from error
-    for level, routing in enumerate(routings, start=1):
-        click.echo(describe_routing(level, routing))
-    _plot(pixels, routings, target)
-    click.echo(f"wrote {target}")
+            raise click.ClickException(f"{shown(image)} does not fit the network: {error}") from error
+    click.echo(_guess(weights, routings))
+    if verbose:
+        for level, routing in enumerate(routings, start=1):
+            click.echo(describe_routing(level, routing))
+    if target is not None:
+        _plot(pixels, routings, target)
+        click.echo(f"wrote {shown(target)}")
+
+
+def _guess(weights: str | None, routings: Sequence[Routing]) -> str:
+    """The two likeliest degradations, by the table in the weights."""
+    from clusir_modules.inspection.degradation_table import read_table
+    from clusir_modules.networks.clusir import SHIPPED_WEIGHTS
+    from clusir_modules.serialization.pretrained import WEIGHTS_NAME
+
+    file = SHIPPED_WEIGHTS if weights is None else Path(weights)
+    try:
+        table = read_table(file / WEIGHTS_NAME if file.is_dir() else file)
+        guesses = None if table is None else table.guess(routings)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if guesses is None:
+        return (
+            "These weights do not say what their clusters stand for (`make degradation-table` measures that); "
+            "--verbose prints the clusters."
+        )
+    (first, probability), (second, _) = guesses[:2]
+    return f"looks like: {first.replace('_', ' ')} ({probability:.2f}), then {second.replace('_', ' ')}"
 
 
 def _middle(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -75,13 +114,15 @@ def _to_tensor(pixels: npt.NDArray[Any], channels: int) -> Tensor:
     import numpy as np
     import torch
 
-    image = torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max)
+    from clusir_modules.imaging.levels import peak_of
+
+    image = torch.from_numpy(pixels.astype(np.float32) / peak_of(pixels))
     image = image.permute(2, 0, 1) if image.dim() == 3 else image.unsqueeze(0)
     return (image.expand(channels, -1, -1) if image.shape[0] == 1 else image).unsqueeze(0)
 
 
 def _plot(pixels: npt.NDArray[Any], routings: Sequence[Routing], target: Path) -> None:
-    from clusir_modules.imaging.picture_files import to_eight_bits
+    from clusir_modules.imaging.levels import to_eight_bits
     from clusir_modules.inspection.routing_report import draw_routings
     from clusir_modules.serialization.atomic import written_whole
 

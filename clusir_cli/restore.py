@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from clusir_cli.batch import run_all
-from clusir_cli.files import Job, plan
+from clusir_cli.files import Job, existing_options, plan
 from clusir_cli.networks import device_option, find_device, load, weights_option
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from clusir_modules.imaging.outputs import Existing
 
 __all__ = ["restore"]
-
-_GAP = 8
-"""White pixels between the halves of a comparison."""
 
 
 @click.command()
@@ -35,6 +31,7 @@ _GAP = 8
 @device_option
 @click.option("--half", is_flag=True, help="Half precision: float16, on a CPU bfloat16.")
 @click.option("--compare", is_flag=True, help="Also write NAME_compare.png: input and result side by side.")
+@existing_options
 def restore(
     inputs: tuple[str, ...],
     output: str,
@@ -45,12 +42,14 @@ def restore(
     device: str | None,
     half: bool,
     compare: bool,
+    existing: Existing | None,
 ) -> None:
     """Restore pictures: a file, a folder with all below it, or a pattern.
 
     OUT is a file for one picture, else a folder. Sizes, orientation, transparency, gray and 16 bits (PNG and TIFF) stay
-    as they are. Files appear whole or not at all. A picture that fails is reported, the others go on, and the exit
-    code is 1.
+    as they are, and so do EXIF data, XMP, resolution and color profile. Files appear whole or not at all; nothing is
+    written if an input or, without --overwrite, any other file would be replaced. A picture that fails is reported, the
+    others go on, and the exit code is 1.
 
     \b
     Examples:
@@ -60,41 +59,20 @@ def restore(
     """
     if overlap >= tile:
         raise click.UsageError(f"--overlap must be smaller than --tile, {tile}, got {overlap}")
-    jobs = plan(inputs, output)
+    jobs = plan(inputs, output, compare=compare, weights=weights, existing=existing)
     place = find_device(device)
     net = load(weights).to(place)
 
     import torch
 
-    from clusir_modules.imaging.picture_files import read_picture, write_picture
-    from clusir_modules.inference.restore import restore as restore_image
-    from clusir_modules.serialization.atomic import written_whole
+    from clusir_modules.inference.restore_file import restore_file
 
     dtype = (torch.bfloat16 if place.type == "cpu" else torch.float16) if half else None
 
-    def work(job: Job) -> None:
-        picture = read_picture(job.source)
+    def work(job: Job) -> tuple[str, ...]:
         options: Any = {"tile": tile, "overlap": overlap, "routing": routing, "dtype": dtype}
-        result = picture._replace(pixels=restore_image(net, picture.pixels, progress=False, **options))
-        write_picture(result, job.target)
-        if compare:
-            with written_whole(_comparison(job)) as file:
-                _side_by_side(picture.pixels, result.pixels).save(file)
+        return restore_file(
+            net, job.source, job.target, comparison=job.comparison, existing=existing or "error", **options
+        )
 
-    run_all(jobs, work, "restored", lambda job: (job.target, _comparison(job)) if compare else (job.target,))
-
-
-def _comparison(job: Job) -> Path:
-    return job.target.with_name(f"{job.target.stem}_compare.png")
-
-
-def _side_by_side(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> Any:
-    """Picture in 8 bits with both halves upright."""
-    import numpy as np
-    from PIL import Image
-
-    from clusir_modules.imaging.picture_files import to_eight_bits
-
-    halves = [to_eight_bits(pixels) for pixels in (before, after)]
-    gap = np.full((halves[0].shape[0], _GAP, *halves[0].shape[2:]), 255, np.uint8)
-    return Image.fromarray(np.concatenate((halves[0], gap, halves[1]), axis=1))
+    run_all(jobs, work, "restored", skip_existing=existing == "skip")

@@ -6,6 +6,7 @@ Maps are ``(B, C, H, W)``, floating point; images are RGB in [0, 1]. Nothing her
 from __future__ import annotations
 
 from .inference.restore import restore
+from .inference.restore_file import restore_file
 from .layers.basic.norm import LayerNorm2d
 from .layers.basic.small_conv import SmallConv2d
 from .layers.experts.cluster_moe import ClusterMoE
@@ -82,6 +83,7 @@ __all__ = [
     "mprnet_deraining",
     "orthogonality_loss",
     "restore",
+    "restore_file",
 ]
 
 __version__ = "0.1.0"

@@ -14,6 +14,8 @@ from .report import contact_sheet, evaluate, format_table, routing_picture, writ
 __all__ = ["main"]
 
 _OPTIONS = "train/clusir_tiny_demo"
+_MARK = ".clusir_demo"
+"""File by which a later demo knows a folder as that of an earlier one, whose files it may replace."""
 
 
 def main() -> None:
@@ -21,15 +23,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m basicsr_plugin.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder for all that the demo writes")
     parser.add_argument("--iterations", type=int, help="train shorter or longer than the option file says")
+    parser.add_argument("--overwrite", action="store_true", help="write into a folder that holds other files")
     arguments = parser.parse_args()
     if arguments.iterations is not None and arguments.iterations < 1:
         parser.error(f"--iterations must be >= 1, got {arguments.iterations}")
+    if arguments.out.is_dir() and any(arguments.out.iterdir()) and not (arguments.out / _MARK).exists():
+        if not arguments.overwrite:
+            parser.error(f"{arguments.out} holds files that are not the demo's; give another --out, or --overwrite")
 
     from basicsr_plugin import train
     from basicsr_plugin.options.files import OptionLoader, find_option
 
     start = time.monotonic()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / _MARK).touch()
     os.chdir(arguments.out)
     write_photographs(Path("photographs"))
     option_file = find_option(_OPTIONS)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from clusir_modules.imaging.reading import decode_image
+
 __all__ = ["TRAIN", "VAL", "write_photographs"]
 
 _LONGEST = 768  # pixels of a training photograph's longer side: sharp at the size of a patch
@@ -58,8 +60,7 @@ def write_photographs(folder: Path) -> None:
     for part, names in (("train", TRAIN), ("val", VAL)):
         (folder / part).mkdir(parents=True, exist_ok=True)
         for name in names:
-            with Image.open(_find(name)) as image:
-                photograph = image.convert("RGB")
+            photograph = Image.fromarray(decode_image(_find(name)))
             images = _tiles(photograph) if part == "train" else (photograph,)
             for number, tile in enumerate(images):
                 tile.save(folder / part / f"{Path(name).stem}_{number}.png")

@@ -37,7 +37,8 @@ from .parts import Prompts
 
 __all__ = ["ClusIR", "clusir_base", "clusir_small", "clusir_tiny"]
 
-_WEIGHTS = Path(__file__).parents[1] / "weights"
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "clusir_tiny.safetensors"
+"""The weights of ``clusir_tiny(pretrained=True)``."""
 
 
 @NETWORKS.register
@@ -284,7 +285,7 @@ def clusir_tiny(*, pretrained: bool = False, **overrides: Any) -> ClusIR:
     }
     net = ClusIR(**{**settings, **overrides})
     if pretrained:
-        load_weights(net, _WEIGHTS / "clusir_tiny.safetensors")
+        load_weights(net, SHIPPED_WEIGHTS)
     return net
 
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from clusir_modules.data import TASK_DEGRADATIONS, GaussianNoise, Haze, Mixture
-from clusir_modules.imaging.picture_files import Picture, read_picture, write_picture
+from clusir_modules.imaging.picture_files import Picture, read_picture
+from clusir_modules.imaging.writing import write_picture
 
 
 def by_hand(degradation, pixels, name, seed=0):

@@ -55,8 +55,23 @@ def test_the_checkpoint_is_never_replaced(clusir, net, tmp_path):
 
     save_network(net, tmp_path / "net.safetensors")
     result = clusir("export", tmp_path / "net.safetensors", "--format", "safetensors")
-    assert result.exit_code == 2
-    assert "would replace CHECKPOINT" in result.output
+    assert result.exit_code == 1
+    assert "net.safetensors is an input and would be replaced" in result.output
+
+
+def test_a_file_is_replaced_only_when_asked(clusir, net, weights, tmp_path):
+    Path("x.safetensors").write_bytes(b"mine")
+    arguments = ("export", weights, "--format", "safetensors", "-o", "x.safetensors")
+    result = clusir(*arguments)
+    assert result.exit_code == 1
+    assert "x.safetensors is there already; give --overwrite" in result.output
+    assert Path("x.safetensors").read_bytes() == b"mine"
+    assert clusir(*arguments, "--overwrite").exit_code == 0
+    assert load_network("x.safetensors").config == net.config
+    Path("link.safetensors").symlink_to(weights)
+    result = clusir("export", weights, "--format", "safetensors", "-o", "link.safetensors", "--overwrite")
+    assert result.exit_code == 1
+    assert "link.safetensors is an input" in result.output
 
 
 def test_a_missing_folder_is_named(clusir, weights):

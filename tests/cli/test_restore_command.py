@@ -10,7 +10,8 @@ import tifffile
 import torch
 from PIL import Image, ImageOps
 
-from clusir_modules.imaging.picture_files import Picture, read_picture, write_picture
+from clusir_modules.imaging.picture_files import Picture, read_picture
+from clusir_modules.imaging.writing import write_picture
 from clusir_modules.serialization.network_files import save_network
 
 
@@ -101,51 +102,50 @@ def test_no_partly_written_file_is_left(clusir, weights, make_pixels, monkeypatc
         raise OSError("disk full")
 
     monkeypatch.setattr(tifffile, "imwrite", fail)
-    result = clusir("restore", "in.tif", "out.tif", "--weights", weights)
+    result = clusir("restore", "in.tif", "out.tif", "--weights", weights, "--overwrite")
     assert result.exit_code == 1
     assert "disk full" in result.stderr
     assert sorted(path.name for path in Path().iterdir()) == ["in.tif", "out.tif"]
     assert Path("out.tif").read_bytes() == b"old"
 
 
-def test_an_input_is_never_replaced_and_no_result_by_another(clusir, weights, make_pixels):
-    Path("sub").mkdir()
-    for name in ("a.png", "sub/a.png"):
+def test_nothing_is_written_if_a_file_would_be_replaced(clusir, weights, make_pixels):
+    for name in ("a.png", "sub/a.png", "sub/b.png"):
+        Path(name).parent.mkdir(exist_ok=True)
         Image.fromarray(make_pixels()).save(name)
-    before = Path("a.png").read_bytes()
-    result = clusir("restore", "a.png", ".", "--weights", weights)
-    assert result.exit_code == 1
-    assert "would replace the picture" in result.stderr
-    assert Path("a.png").read_bytes() == before
-    result = clusir("restore", "a.png", "sub/a.png", "out", "--weights", weights)
-    assert result.exit_code == 1
-    assert "already the result of a.png" in result.stderr
-    result = clusir("restore", "a.png", "sub/a.png", "sub", "--weights", weights)
-    assert result.exit_code == 1
-    assert "which is to be read too" in result.stderr
-    assert Path("sub/a.png").read_bytes() == before
+    before = {path: path.read_bytes() for path in Path().rglob("*.png")}
+    for arguments, message in (
+        (("a.png", "."), "a.png is an input"),
+        (("sub/b.png", "a.png", "sub/a.png", "out"), "out/a.png would be written twice, for a.png and for sub/a.png"),
+        (("sub/b.png", "a.png", "--compare"), "a.png is there already"),
+    ):
+        result = clusir("restore", *arguments, "--weights", weights)
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert {path: path.read_bytes() for path in Path().rglob("*.png")} == before
+    result = clusir("restore", "sub/b.png", "a.png", "--weights", weights, "--overwrite")
+    assert result.exit_code == 0
+    assert Path("a.png").read_bytes() != before[Path("a.png")]
 
 
-@pytest.mark.parametrize(
-    ("names", "output", "message"),
-    [
-        (("a.png", "a.tif"), "out", "already the result of a.png"),
-        (("a_compare.png", "a.png"), "out", "already the result of a_compare.png"),
-        (("a.png", "sub/a_compare.png"), "sub", "which is to be read too"),
-    ],
-)
-def test_a_comparison_replaces_nothing_either(clusir, weights, make_pixels, names, output, message):
-    Path("sub").mkdir()
-    for name in names:
+def test_a_second_run_does_what_is_missing(clusir, weights, make_pixels):
+    for name in ("in/a.png", "in/sub/b.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(make_pixels()).save(name)
-    before = Path(names[1]).read_bytes()
-    result = clusir("restore", *names, output, "--weights", weights, "--compare")
-    assert result.exit_code == 1
-    assert message in result.stderr
-    assert Path(names[1]).read_bytes() == before
-    for path in Path("out").glob("a_compare.png"):
-        with Image.open(path) as image:
-            assert image.size == ((28, 20) if names[0] == path.name else (2 * 28 + 8, 20))
+    assert clusir("restore", "in", "out", "--weights", weights, "--compare").exit_code == 0
+    first = {path: path.read_bytes() for path in Path("out").rglob("*.png")}
+    assert len(first) == 4
+    Path("out/a_compare.png").unlink()
+    Path("out/sub/b.png").unlink()
+    Path("out/a.png").write_bytes(b"mine")
+    Image.fromarray(make_pixels()).save("in/c.png")
+    result = clusir("restore", "in", "out", "--weights", weights, "--compare", "--skip-existing")
+    assert "3 of 3 pictures restored" in result.stderr
+    assert Path("out/a.png").read_bytes() == b"mine"
+    for name in ("out/a_compare.png", "out/sub/b.png", "out/sub/b_compare.png"):
+        assert Path(name).read_bytes() == first[Path(name)]
+    result = clusir("restore", "in", "out", "--weights", weights, "--compare", "--skip-existing")
+    assert "0 of 0 pictures restored, 3 were there already" in result.stderr
 
 
 def test_compare_writes_input_and_result_side_by_side(clusir, weights, make_pixels):
@@ -216,7 +216,7 @@ def test_weights_that_are_no_network_are_refused(clusir, make_pixels):
     assert "must hold weights of one of ClusIR, MPRNet" in result.output
 
 
-@pytest.mark.parametrize("command", ["restore", "inspect", "degrade", "info", "export"])
+@pytest.mark.parametrize("command", ["restore", "inspect", "degrade", "check", "info", "export"])
 def test_help_shows_examples(clusir, command):
     result = clusir(command, "--help")
     assert result.exit_code == 0

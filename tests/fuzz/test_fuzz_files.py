@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from clusir_modules import restore_file
 from clusir_modules.data import read_image
 from clusir_modules.networks.mprnet_settings import convert_mprnet_state_dict
 from clusir_modules.serialization.checkpoints import load_weights, read_state_dict
@@ -79,6 +80,30 @@ def test_an_image_file_is_read_or_refused_whatever_its_bytes(
     assert image.shape[0] == 3
     assert 0 <= float(image.min())
     assert float(image.max()) <= 1
+
+
+@pytest.mark.filterwarnings("ignore")
+@fuzz(
+    "restore_file",
+    changes=CHANGES,
+    image_format=st.sampled_from(FORMATS),
+    suffix=st.sampled_from([".png", ".tif", ".jpg", ".webp", ".bmp", ".ppm", ".xyz"]),
+    existing=st.sampled_from(["error", "skip", "overwrite"]),
+)
+def test_a_file_is_restored_or_refused_and_the_source_stays(
+    tmp_path: Path, changes: list[tuple[str, float, int]], image_format: str, suffix: str, existing: str
+) -> None:
+    source, target = tmp_path / "image.bin", tmp_path / f"restored{suffix}"
+    source.write_bytes(mutate(encode(image_format, "RGB"), changes))
+    target.unlink(missing_ok=True)
+    content = source.read_bytes()
+    try:
+        restore_file(nn.Identity(), source, target, existing=existing, max_pixels=10**4)
+    except (OSError, ValueError):
+        assert not target.exists()
+    else:
+        assert read_image(target).shape == read_image(source).shape
+    assert source.read_bytes() == content
 
 
 def weights() -> dict[str, torch.Tensor]:

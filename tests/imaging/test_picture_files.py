@@ -8,7 +8,10 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
-from clusir_modules.imaging.picture_files import Picture, read_picture, to_eight_bits, write_picture
+from clusir_modules.imaging.levels import to_eight_bits
+from clusir_modules.imaging.picture_files import Picture, read_picture
+from clusir_modules.imaging.png import write_sixteen_bit_png
+from clusir_modules.imaging.writing import write_picture
 
 ORIENTATION = 0x0112
 CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
@@ -28,11 +31,6 @@ def test_lossless_formats_keep_gray_color_alpha_and_depth(tmp_path, make_pixels,
     color = pixels[..., :3] if CHANNELS[mode] >= 3 else pixels[..., 0]
     given = Picture(color, pixels[..., -1] if mode.endswith("A") else None)
     write_picture(given, tmp_path / f"a{suffix}")
-    if suffix != ".png" and mode == "LA" and dtype == np.uint16:  # which Pillow cannot open
-        assert np.array_equal(tifffile.imread(tmp_path / f"a{suffix}"), pixels)
-        with pytest.raises(ValueError, match="no picture"):
-            read_picture(tmp_path / f"a{suffix}")
-        return
     again = read_picture(tmp_path / f"a{suffix}")
     assert again.pixels.dtype == dtype
     assert again.pixels.ndim == (2 if CHANNELS[mode] < 3 else 3)
@@ -68,7 +66,7 @@ def test_pixels_are_upright_in_memory_and_stored_as_they_were(tmp_path, make_pix
         tags = [(ORIENTATION, "H", 1, orientation, True)]
         tifffile.imwrite(source, pixels, photometric="rgb", extratags=tags, metadata=None)
     else:
-        write_picture(Picture(pixels, orientation=1, exif=exif.tobytes()), source)
+        write_sixteen_bit_png(pixels, source, exif=exif.tobytes())
     with Image.open(source) as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
     picture = read_picture(source)
@@ -149,15 +147,10 @@ def test_transparency_is_not_dropped_silently(tmp_path, make_pixels):
     assert [path.name for path in tmp_path.iterdir()] == ["opaque.jpg"]
 
 
-def test_depth_is_not_dropped_silently(tmp_path, make_pixels):
-    with pytest.raises(ValueError, match="16 bits are written to"):
-        write_picture(Picture(make_pixels(dtype=np.uint16)), tmp_path / "a.ppm")
-
-
 def test_pages_are_not_dropped_silently(tmp_path, make_pixels):
     frames = [Image.fromarray(make_pixels(seed=seed)) for seed in (0, 1)]
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
-    with pytest.raises(ValueError, match="2 pages or frames"):
+    with pytest.raises(ValueError, match="several pages or frames"):
         read_picture(tmp_path / "a.tif")
 
 

@@ -157,10 +157,20 @@ class TestReadImage:
         (tmp_path / "script.eps").rename(tmp_path / "script.png")
         with Image.open(tmp_path / "script.png") as image:
             assert image.format == "EPS"
-        with pytest.raises(RuntimeError, match=r"cannot read '.*script\.png': not an image"):
+        with pytest.raises(RuntimeError, match=r"cannot read '.*script\.png': no picture"):
             read_image(tmp_path / "script.png")
 
-    def test_32_bit_pixels_are_refused_because_their_range_is_unknown(self, tmp_path: Path) -> None:
-        Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "a.tif")
-        with pytest.raises(RuntimeError, match="32-bit pixels"):
+    @pytest.mark.parametrize("value", [-0.1, 1.1, 200.0, float("nan")])
+    def test_floating_point_is_taken_in_0_to_1_alone(self, tmp_path: Path, value: float) -> None:
+        pixels = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+        Image.fromarray(pixels).save(tmp_path / "a.tif")
+        assert np.array_equal(read_image(tmp_path / "a.tif")[1].numpy(), pixels)
+        pixels[1, 1] = value
+        Image.fromarray(pixels).save(tmp_path / "a.tif")
+        with pytest.raises(RuntimeError, match=r"a\.tif': floating-point pixels must be in \[0, 1\]"):
+            read_image(tmp_path / "a.tif")
+
+    def test_whole_numbers_of_32_bits_are_refused_because_their_range_is_unknown(self, tmp_path: Path) -> None:
+        Image.fromarray(np.zeros((4, 4), dtype=np.int32)).save(tmp_path / "a.tif")
+        with pytest.raises(RuntimeError, match="signed 32-bit pixels"):
             read_image(tmp_path / "a.tif")

@@ -23,7 +23,7 @@ def test_they_remove_noise_from_a_photograph_that_they_never_saw(sigma: int) -> 
 
 
 def test_they_are_small_enough_to_ship() -> None:
-    assert (clusir._WEIGHTS / "clusir_tiny.safetensors").stat().st_size <= 4e6
+    assert clusir.SHIPPED_WEIGHTS.stat().st_size <= 4e6
 
 
 def test_a_network_of_other_sizes_refuses_them() -> None:

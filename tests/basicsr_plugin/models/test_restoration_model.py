@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 
@@ -462,6 +466,12 @@ def test_half_given_progressive_patches_are_refused(options, build, part):
         build(options)
 
 
+class Loader(list):
+    """Batches of a data set that is called "val"."""
+
+    dataset = SimpleNamespace(opt={"name": "val"})
+
+
 class TestInference:
     def test_windows_are_padded_and_the_result_cropped(self, options, build, make_batch):
         options["val"] = {"val_freq": 100, "save_img": False, "size_multiple": 8}
@@ -492,3 +502,17 @@ class TestInference:
         model.feed_data(make_batch(1))
         model.test()
         assert model.net_g.training
+
+    def test_pictures_whose_names_are_no_text_are_written(self, options, build, make_batch, tmp_path):
+        options["val"] = {"val_freq": 100, "save_img": True}
+        options["path"]["visualization"] = str(tmp_path / "visualization")
+        model = build(options)
+        data = make_batch(1)
+        name = os.fsdecode(b"caf\xe9")
+        loader = Loader([{**data, "lq_path": [f"/somewhere/{name}.png"]}])
+        model.nondist_validation(loader, 4, None, save_img=True)
+        path = tmp_path / "visualization" / "val" / name / f"{name}_4.png"
+        with Image.open(path) as image:
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        expected = model.output[0].clamp(0, 1).mul(255)
+        assert (pixels - expected).abs().max() <= 0.5 + 1e-3, "RGB, rounded"
