@@ -156,9 +156,8 @@ def _decode_color(image: Image.Image, path: Path) -> Pixels:
         again: Any = opened
         for number, (codec, box, offset, arguments) in enumerate(again.tile):
             mode, rest = (arguments, ()) if isinstance(arguments, str) else (arguments[0], tuple(arguments[1:]))
-            again.tile[number] = type(again.tile[number])(
-                codec, box, offset, (mode[:-1] + _SWAPPED_ENDS[mode[-1]], *rest)
-            )
+            changed = (codec, box, offset, (mode[:-1] + _SWAPPED_ENDS[mode[-1]], *rest))
+            again.tile[number] = tuple.__new__(type(again.tile[number]), changed)  # a named tuple since Pillow 11
         low = np.asarray(again)
     return high * np.uint16(256) + low
 
@@ -167,7 +166,7 @@ def _decode_gray_and_alpha(path: Path) -> Pixels:
     """Take the four bytes of a pixel for RGBA: Pillow holds 8 bits of gray with alpha only. Just PNG comes here."""
     with Image.open(path) as opened:
         again: Any = opened
-        again.tile = [type(tile)(*tile[:3], "RGBA") for tile in again.tile]
+        again.tile = [tuple.__new__(type(tile), (*tile[:3], "RGBA")) for tile in again.tile]
         data = np.asarray(again).astype(np.uint16)
     return data[..., 0::2] * np.uint16(256) + data[..., 1::2]
 

@@ -136,6 +136,7 @@ def _decode_sixteen_bit_color(image: Image.Image, path: Path, max_pixels: int | 
             mode = _raw_mode(arguments)
             swapped = mode[:-1] + _SWAPPED_ENDS[mode[-1]]
             rest = () if isinstance(arguments, str) else tuple(arguments[1:])
-            again.tile[number] = type(again.tile[number])(codec, box, offset, (swapped, *rest))
+            changed = (codec, box, offset, (swapped, *rest))
+            again.tile[number] = tuple.__new__(type(again.tile[number]), changed)  # a named tuple since Pillow 11
         low = np.asarray(again)[:, :, :3]
     return cast(Pixels, high * np.uint16(256) + low)

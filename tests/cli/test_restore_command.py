@@ -86,8 +86,8 @@ def test_a_folder_keeps_its_structure_and_a_bad_file_does_not_stop_it(clusir, we
     Path("in/broken.png").write_bytes(b"\x89PNG no")
     result = clusir("restore", "in", "out", "--weights", weights)
     assert result.exit_code == 1
-    assert "failed: in/broken.png" in result.stderr
-    assert "2 of 3 pictures restored" in result.stderr
+    assert "failed: in/broken.png" in result.output
+    assert "2 of 3 pictures restored" in result.output
     written = sorted(str(path) for path in Path("out").rglob("*") if path.is_file())
     assert written == ["out/a.png", "out/sub/b.jpg"]
 
@@ -103,7 +103,7 @@ def test_no_partly_written_file_is_left(clusir, weights, make_pixels, monkeypatc
     monkeypatch.setattr(tifffile, "imwrite", fail)
     result = clusir("restore", "in.tif", "out.tif", "--weights", weights)
     assert result.exit_code == 1
-    assert "disk full" in result.stderr
+    assert "disk full" in result.output
     assert sorted(path.name for path in Path().iterdir()) == ["in.tif", "out.tif"]
     assert Path("out.tif").read_bytes() == b"old"
 
@@ -115,14 +115,14 @@ def test_an_input_is_never_replaced_and_no_result_by_another(clusir, weights, ma
     before = Path("a.png").read_bytes()
     result = clusir("restore", "a.png", ".", "--weights", weights)
     assert result.exit_code == 1
-    assert "would replace the picture" in result.stderr
+    assert "would replace the picture" in result.output
     assert Path("a.png").read_bytes() == before
     result = clusir("restore", "a.png", "sub/a.png", "out", "--weights", weights)
     assert result.exit_code == 1
-    assert "already the result of a.png" in result.stderr
+    assert "already the result of a.png" in result.output
     result = clusir("restore", "a.png", "sub/a.png", "sub", "--weights", weights)
     assert result.exit_code == 1
-    assert "which is to be read too" in result.stderr
+    assert "which is to be read too" in result.output
     assert Path("sub/a.png").read_bytes() == before
 
 
@@ -141,7 +141,7 @@ def test_a_comparison_replaces_nothing_either(clusir, weights, make_pixels, name
     before = Path(names[1]).read_bytes()
     result = clusir("restore", *names, output, "--weights", weights, "--compare")
     assert result.exit_code == 1
-    assert message in result.stderr
+    assert message in result.output
     assert Path(names[1]).read_bytes() == before
     for path in Path("out").glob("a_compare.png"):
         with Image.open(path) as image:
