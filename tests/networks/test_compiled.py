@@ -1,4 +1,4 @@
-"""The published networks as one graph and as a program for any size, and what torch's compiler complains of meanwhile."""
+"""The published networks as one graph and as a program for any size, without a complaint of torch's compiler."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def net(request: pytest.FixtureRequest) -> nn.Module:
 
 @pytest.fixture
 def complaints() -> Iterator[list[str]]:
-    """Warnings, and what the compiler logs as such: limits of recompilation, what it cannot trace, code that is slow."""
+    """Warnings, and what the compiler logs as such: limits of recompilation, what it cannot trace, slow code."""
     heard: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: heard.append(record.getMessage())
