@@ -4,6 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo_output
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+OLDEST := $(VENV)-oldest
+INSTALL_OLDEST := $(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct \
+	--only-binary :all: --no-binary basicsr --no-binary clusir
+BASICSR_BUILD := PYTHONPATH=$(CURDIR)/tools/basicsr_build
 FUZZ_EXAMPLES ?= 500
 FUZZ_FILES ?= 5000
 DATA ?= data
@@ -13,7 +17,7 @@ UNIT_TESTS := -n 2 --dist worksteal
 export OMP_NUM_THREADS_TEST ?= 1
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: demo bench test test-fast test-gpu killtest soak lint clean fuzz fuzz-files degradation-table docs quality contest
+.PHONY: demo bench test test-fast test-oldest test-gpu killtest soak lint clean fuzz fuzz-files degradation-table docs quality contest
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m basicsr_plugin.demo --out $(OUT)
@@ -23,6 +27,12 @@ test: lint
 
 test-fast: lint
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS) -m "not slow and not gpu"
+
+# The package in an environment of its own with the lowest declared version of every dependency; not the slow tests, nor those
+# of documents and tools.
+test-oldest: $(OLDEST)/.test
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(OLDEST)/bin/python -m pytest $(UNIT_TESTS) -m "not slow and not gpu" \
+		$(addprefix --ignore=tests/,docs fuzz test_documentation.py test_benchmarks.py test_quality.py test_killtest.py)
 
 # Property tests, $(FUZZ_EXAMPLES) cases of each; `make test` runs 5 of each.
 fuzz: $(VENV)/.test
@@ -74,14 +84,17 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# BasicSR imports torch when it is built, so it is built in the environment itself, after torch.
-$(VENV)/.base: pyproject.toml constraints.txt
+%/.uv:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'clusir needs Python 3.11 or newer, this is ' + sys.version)"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
+# BasicSR imports torch when it is built, so it is built in the environment itself, after torch.
+$(VENV)/.base: $(VENV)/.uv pyproject.toml constraints.txt
 	@echo "Installing torch and the other packages, about 6 GB on disk: half a minute with a fast connection"
 	$(INSTALL) torch torchvision "setuptools<82" wheel numpy cython
-	PYTHONPATH=$(CURDIR)/tools/basicsr_build $(INSTALL) --no-build-isolation-package basicsr basicsr==1.4.2
+	$(BASICSR_BUILD) $(INSTALL) --no-build-isolation-package basicsr basicsr==1.4.2
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.base
@@ -92,9 +105,16 @@ $(VENV)/.test: $(VENV)/.base
 	$(INSTALL) --editable ".[test]"
 	@touch $@
 
+# Of each dependency the lowest version that has a wheel for this Python; --upgrade forgets the newer ones of the first line.
+$(OLDEST)/.test: $(OLDEST)/.uv pyproject.toml
+	@echo "Installing the oldest torch and other packages, about 6 GB on disk"
+	$(INSTALL_OLDEST) --requirement pyproject.toml "setuptools>=75,<82" "wheel>=0.40" "cython>=3"
+	$(BASICSR_BUILD) $(INSTALL_OLDEST) --upgrade --no-build-isolation-package basicsr --editable ".[test]"
+	@touch $@
+
 $(VENV)/.docs: $(VENV)/.base
 	$(INSTALL) --editable ".[docs]"
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT) docs/_build docs/_generated docs/api/generated build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) $(OUT) docs/_build docs/_generated docs/api/generated build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,7 +19,7 @@ def check_eps(eps: float) -> float:
         TypeError: it is not a number.
         ValueError: it is not finite, or not above 0.
     """
-    if isinstance(eps, bool) or not isinstance(eps, int | float):
+    if isinstance(eps, bool) or not isinstance(eps, (int, float)):
         raise TypeError(f"eps must be a number, got {eps!r}")
     if not 0 < eps < math.inf:
         raise ValueError(f"eps must be finite and > 0, got {eps}")

@@ -54,7 +54,7 @@ def ms_ssim(pred: Tensor, target: Tensor) -> Tensor:
         position = torch.arange(length, device=x.device, dtype=x.dtype) - length // 2
         window = torch.exp(-position.square() / (2 * _SIGMA**2))
         window = window / window.sum()
-        scales = next((s for s in range(len(_WEIGHTS), 1, -1) if (_WINDOW - 1) * 2 ** (s - 1) < side), 1)
+        scales = 1 + sum((_WINDOW - 1) * 2**halvings < side for halvings in range(1, len(_WEIGHTS)))
         total = 1.0 if scales == len(_WEIGHTS) else sum(_WEIGHTS[:scales])  # the published five sum to 1.0001
         value = x.new_ones(())
         for scale in range(scales):

@@ -1,0 +1,83 @@
+"""The published networks as one graph and as a program for any size, without a complaint of torch's compiler."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+import clusir_modules as cm
+
+NETWORKS = (
+    cm.clusir_base,
+    cm.clusir_small,
+    cm.clusir_tiny,
+    cm.mprnet_deraining,
+    cm.mprnet_denoising,
+    cm.mprnet_deblurring,
+)
+KNOWN = "Torchinductor does not support code generation for complex operators"  # the Fourier transforms of DAFMM
+
+
+@pytest.fixture(params=NETWORKS, ids=lambda make: make.__name__)
+def net(request: pytest.FixtureRequest) -> nn.Module:
+    return request.param().eval()
+
+
+@pytest.fixture
+def complaints() -> Iterator[list[str]]:
+    """Warnings, and what the compiler logs as such: limits of recompilation, what it cannot trace, slow code."""
+    heard: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: heard.append(record.getMessage())
+    loggers = [logging.getLogger(f"torch.{part}") for part in ("_dynamo", "_functorch", "_inductor")]
+    torch.compiler.reset()
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        patch.setattr(warnings, "showwarning", lambda message, *_, **__: heard.append(str(message)))
+        for logger in loggers:
+            logger.addHandler(handler)
+        yield heard
+        for logger in loggers:
+            logger.removeHandler(handler)
+    torch.compiler.reset()
+
+
+def assert_close(actual: Tensor | list[Tensor], expected: Tensor | list[Tensor]) -> None:
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_is_one_graph(net: nn.Module, complaints: list[str]) -> None:
+    x = torch.rand(1, 3, 24, 40)
+    assert_close(torch.compile(net, fullgraph=True, backend="aot_eager")(x), net(x))
+    assert complaints == []
+
+
+@torch.no_grad()
+def test_is_a_program_for_any_size(net: nn.Module) -> None:
+    axes = {0: Dim.STATIC, 1: Dim.STATIC, 2: Dim.AUTO, 3: Dim.AUTO}
+    exported = torch.export.export(net, (torch.rand(1, 3, 40, 56),), dynamic_shapes=(axes,), strict=False).module()
+    x = torch.rand(1, 3, 35, 66)
+    assert_close(exported(x), net(x))
+
+
+@pytest.mark.slow
+def test_trains_through_inductor_at_several_sizes(complaints: list[str]) -> None:
+    net = cm.clusir_tiny()
+    compiled = torch.compile(net, fullgraph=True)
+    for side in (32, 48, 64, 80):
+        x = torch.rand(2, 3, side, side)
+        gradients = []
+        for call in (net, compiled):
+            net.zero_grad()
+            output = call(x)
+            output.square().mean().backward()
+            gradients.append([output.detach(), *(parameter.grad for parameter in net.parameters())])
+        assert_close(*gradients)
+    assert [complaint for complaint in complaints if KNOWN not in complaint] == []
