@@ -28,6 +28,11 @@ def make_pixels() -> Callable[..., np.ndarray]:
     return make
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Names that are no UTF-8, escaped: pytest-xdist cannot send them to another process."""
+    return ascii(val) if isinstance(val, str) and not val.isascii() else None
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many examples of the documents ran: code blocks and recipes."""
     counts = {}
