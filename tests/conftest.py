@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,20 @@ def make_pixels() -> Callable[..., np.ndarray]:
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Names that are no UTF-8, escaped: pytest-xdist cannot send them to another process."""
     return ascii(val) if isinstance(val, str) and not val.isascii() else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Iterator[None]:
+    """Reports with file names that are no UTF-8 in them, for the same reason."""
+    return _escaped((yield))
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_escaped(key): _escaped(entry) for key, entry in value.items()}
+    return type(value)(map(_escaped, value)) if isinstance(value, list | tuple) else value
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -6,14 +6,11 @@ import contextlib
 import errno
 import logging
 import os
-import pickle
 import re
 import shutil
 import time
 import uuid
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,12 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from basicsr_plugin.options.schema import FORMATS
+from clusir_modules.serialization.checkpoints import (
+    CHECKSUM,
+    checksum,
+    fit_state_dict,
+    read_checkpoint,
+    read_state_dict,
+)
 
 __all__ = [
     "FORMATS",
     "States",
     "find_weights",
-    "fit_weights",
     "has_average",
     "list_states",
     "load_into",
@@ -37,8 +40,6 @@ __all__ = [
     "write_weights",
 ]
 
-_WRAPPINGS = ("params", "params_ema", "state_dict")
-_PREFIXES = ("module.", "_orig_mod.", "net.")
 _ATTEMPTS = 3
 _LASTING = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
@@ -46,23 +47,6 @@ _LASTING = frozenset(
 """Errors that another attempt a second later will meet again."""
 _UNSYNCED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What file systems answer that cannot force a file to disk, such as shares of Windows."""
-_NAMES_SHOWN = 5
-_CHECKSUM = "crc32"
-_DAMAGE = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    zlib.error,
-    RuntimeError,
-    EOFError,
-    OSError,
-    KeyError,
-    AttributeError,
-    ValueError,
-    IndexError,
-    TypeError,
-    OverflowError,
-)
-"""What reading a damaged file can raise."""
 
 
 def write_state(state: Mapping[str, Any], path: Path) -> None:
@@ -102,16 +86,8 @@ def write_weights(
 
     for kind, tensors in plain.items():
         name = stem if kind == "params" else _ema_stem(stem)
-        content = save(tensors, metadata={"format": "pt", **(metadata or {}), _CHECKSUM: _checksum(tensors)})
+        content = save(tensors, metadata={"format": "pt", **(metadata or {}), CHECKSUM: checksum(tensors)})
         _write_whole(lambda file, content=content: file.write(content), folder / f"{name}.safetensors")
-
-
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """CRC-32 of all values in the order of the names; a safetensors file has none of its own."""
-    value = 0
-    for name in sorted(tensors):
-        value = zlib.crc32(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy(), value)
-    return f"{value:08x}"
 
 
 def _ema_stem(stem: str) -> str:
@@ -254,7 +230,7 @@ def read_state(path: Path) -> dict[str, Any]:
         OSError: There is no such file.
         ValueError: The file is damaged, or holds Python objects besides tensors and plain data.
     """
-    state = _load_tensors(path)
+    state = read_checkpoint(path)
     missing = [key for key in ("epoch", "iter", "optimizers", "schedulers") if key not in state]
     if missing:
         raise ValueError(f"{path} is not a training state: it has no {', '.join(missing)}")
@@ -283,7 +259,7 @@ def has_average(path: Path) -> bool:
     """
     if path.suffix == ".safetensors":
         return path.with_name(f"{_ema_stem(path.stem)}.safetensors").is_file()
-    return "params_ema" in _load_tensors(path)
+    return "params_ema" in read_checkpoint(path)
 
 
 def read_weights(path: Path, *, param_key: str | None) -> dict[str, Tensor]:
@@ -299,102 +275,10 @@ def read_weights(path: Path, *, param_key: str | None) -> dict[str, Tensor]:
         OSError: There is no such file.
         ValueError: The file is damaged, holds Python objects other than tensors, or holds no state dict.
     """
-    if path.suffix == ".safetensors":
-        average = path.with_name(f"{_ema_stem(path.stem)}.safetensors")
-        return _load_safetensors(average if param_key == "params_ema" and average.is_file() else path)
-    content = _load_tensors(path)
-    for key in (param_key, *_WRAPPINGS):
-        if isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path} holds no state dict: its entries are {_shorten(list(map(str, content)))}")
-    return content
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            expected = (file.metadata() or {}).get(_CHECKSUM)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if expected is not None and _checksum(tensors) != expected:
-        raise ValueError(f"{path} is damaged: its checksum does not agree")
-    return tensors
-
-
-def _require_checksums(path: Path) -> None:
-    """Check the sums in a zip file that ``torch.save`` wrote: ``torch.load`` does not."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        broken = archive.testzip()
-    if broken is not None:
-        raise RuntimeError(f"the checksum of {broken} does not agree")
-
-
-def _load_tensors(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        _require_checksums(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
-            raise ValueError(
-                f"{path} is refused: it holds Python objects other than tensors and plain data, and loading such a "
-                "file can run any code. If you trust its origin, load it yourself and save its state dict alone "
-                f"({str(error).strip().splitlines()[-1].strip()})"
-            ) from error
-        raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not a dict")
-    return content
-
-
-def fit_weights(
-    loaded: Mapping[str, Tensor], own: Mapping[str, Tensor], *, strict: bool, source: Path
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Make a loaded state dict fit a network: take prefixes of wrappers off, and compare names and sizes.
-
-    Args:
-        loaded: State dict from a file.
-        own: State dict of the network.
-        strict: Whether every name and size must agree; otherwise only what agrees is returned.
-        source: The file, for messages.
-
-    Returns:
-        The entries to load, and what differs, a line each.
-
-    Raises:
-        ValueError: Something differs and ``strict`` holds, or nothing agrees.
-    """
-    entries = dict(loaded)
-    for prefix in _PREFIXES:
-        wrapped = {name: t for name, t in entries.items() if name.startswith(prefix)}
-        if wrapped and not any(name.startswith(prefix) for name in own):
-            entries = {name.removeprefix(prefix): t for name, t in wrapped.items()}
-    missing = sorted(own.keys() - entries.keys())
-    unexpected = sorted(entries.keys() - own.keys())
-    resized = sorted(name for name in own.keys() & entries.keys() if own[name].shape != entries[name].shape)
-    differences = []
-    if missing:
-        differences.append(f"the file lacks {len(missing)} of {len(own)} entries: {_shorten(missing)}")
-    if unexpected:
-        differences.append(f"the network has no {len(unexpected)} of the file's: {_shorten(unexpected)}")
-    differences.extend(
-        f"{name} has shape {tuple(own[name].shape)} in the network, {tuple(entries[name].shape)} in the file"
-        for name in resized[:_NAMES_SHOWN]
-    )
-    if len(resized) > _NAMES_SHOWN:
-        differences.append(f"{len(resized) - _NAMES_SHOWN} more entries differ in shape")
-    fitting = {name: t for name, t in entries.items() if name in own and name not in set(resized)}
-    if differences and (strict or not fitting):
-        raise ValueError(f"{source} does not fit the network:\n  " + "\n  ".join(differences))
-    return fitting, differences
+    average = path.with_name(f"{_ema_stem(path.stem)}.safetensors")
+    if path.suffix == ".safetensors" and param_key == "params_ema" and average.is_file():
+        path = average
+    return read_state_dict(path, key=param_key)
 
 
 def load_into(net: nn.Module, path: Path, *, strict: bool, param_key: str | None) -> None:
@@ -405,18 +289,9 @@ def load_into(net: nn.Module, path: Path, *, strict: bool, param_key: str | None
         ValueError: The file is refused or damaged, or does not fit the network.
     """
     loaded = read_weights(path, param_key=param_key)
-    weights, differences = fit_weights(loaded, net.state_dict(), strict=strict, source=path)
+    weights, differences = fit_state_dict(loaded, net.state_dict(), strict=strict, source=str(path))
     logger = logging.getLogger("basicsr")
     logger.info(f"Loading {type(net).__name__} from {path}.")
     for difference in differences:
         logger.warning(f"{path}: {difference}")
     net.load_state_dict(weights, strict=strict)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-
-
-def _shorten(names: list[str]) -> str:
-    shown = ", ".join(names[:_NAMES_SHOWN])
-    return shown if len(names) <= _NAMES_SHOWN else f"{shown}, ..."

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +166,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     if path.suffix != ".safetensors":
         return {}
     try:
-        with safe_open(path, "pt") as file:
+        with _nameable(path) as named, safe_open(named, "pt") as file:
             return file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"'{path}' is damaged or no safetensors file: {_first_line(error)}") from error
@@ -223,12 +225,27 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta and not value.is_quantized
 
 
+@contextmanager
+def _nameable(path: Path) -> Iterator[Path]:
+    """The file under a name in UTF-8, as safetensors wants it; if need be a link in a folder of its own."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder, "weights.safetensors")
+            link.symlink_to(path.absolute())
+            yield link
+    else:
+        yield path
+
+
 def _read_safetensors(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        tensors = load_file(path)
+        with _nameable(path) as named:
+            tensors = load_file(named)
     except (SafetensorError, ValueError, KeyError, OverflowError, RuntimeError) as error:
         raise ValueError(f"'{path}' is damaged or no safetensors file: {_first_line(error)}") from error
     expected = read_metadata(path).get(CHECKSUM)

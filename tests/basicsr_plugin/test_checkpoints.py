@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from basicsr_plugin.run import states as checkpoints
+from clusir_modules.serialization.checkpoints import fit_state_dict
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
-SOURCE = Path("net.pth")
+SOURCE = "net.pth"
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +168,7 @@ class TestReading:
     def test_files_that_would_run_code_are_refused(self, tmp_path, monkeypatch, content, zipped):
         monkeypatch.chdir(tmp_path)
         torch.save(content, "bad.pth", _use_new_zipfile_serialization=zipped)
-        with pytest.raises(ValueError, match=r"bad.pth is refused: it holds Python objects"):
+        with pytest.raises(ValueError, match=r"bad.pth' is refused: it holds Python objects"):
             checkpoints.read_weights(Path("bad.pth"), param_key="params")
         assert not (tmp_path / "malicious").exists()
         torch.load("bad.pth", weights_only=False)
@@ -176,7 +177,7 @@ class TestReading:
     def test_states_that_would_run_code_are_refused(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         Path("5.state").write_bytes(pickle.dumps({"epoch": 0, "iter": Malicious(), "optimizers": [], "schedulers": []}))
-        with pytest.raises(ValueError, match=r"5.state is"):
+        with pytest.raises(ValueError, match=r"5.state' is"):
             checkpoints.read_state(Path("5.state"))
         assert not (tmp_path / "malicious").exists()
 
@@ -206,7 +207,7 @@ class TestReading:
         for number in range(50):
             path = tmp_path / f"{number}.state"
             path.write_bytes(random.Random(number).randbytes(200) if number else bytes(200))
-            with pytest.raises(ValueError, match=rf"{number}.state is "):
+            with pytest.raises(ValueError, match=rf"{number}.state' is "):
                 checkpoints.read_state(path)
 
     @pytest.mark.parametrize("file_format", checkpoints.FORMATS)
@@ -233,7 +234,7 @@ class TestReading:
 
     def test_a_file_without_state_dict_is_refused(self, tmp_path):
         torch.save({"epoch": 3, "loss": 0.5}, tmp_path / "net.pth")
-        with pytest.raises(ValueError, match="holds no state dict: its entries are epoch, loss"):
+        with pytest.raises(ValueError, match="must hold a state dict, got epoch, loss"):
             checkpoints.read_weights(tmp_path / "net.pth", param_key="params")
 
     def test_weights_are_not_taken_for_a_state(self, tmp_path):
@@ -252,22 +253,22 @@ class TestFitting:
     @pytest.mark.parametrize("prefix", ["module.", "net.", "module.net.", "module._orig_mod."])
     def test_prefixes_of_wrappers_are_taken_off(self, prefix):
         loaded = {prefix + name: tensor for name, tensor in WEIGHTS.items()}
-        fitted, differences = checkpoints.fit_weights(loaded, WEIGHTS, strict=True, source=SOURCE)
+        fitted, differences = fit_state_dict(loaded, WEIGHTS, strict=True, source=SOURCE)
         assert_weights(fitted)
         assert not differences
 
     def test_what_lies_beside_the_network_in_a_wrapper_is_left_out(self):
         loaded = {**{f"net.{name}": tensor for name, tensor in WEIGHTS.items()}, "loss_fn.vgg.0.weight": torch.ones(1)}
-        assert_weights(checkpoints.fit_weights(loaded, WEIGHTS, strict=True, source=SOURCE)[0])
+        assert_weights(fit_state_dict(loaded, WEIGHTS, strict=True, source=SOURCE)[0])
 
     def test_a_network_with_a_part_called_net_keeps_its_names(self):
         own = {"net.weight": torch.ones(1)}
-        assert_weights(checkpoints.fit_weights(own, own, strict=True, source=SOURCE)[0], own)
+        assert_weights(fit_state_dict(own, own, strict=True, source=SOURCE)[0], own)
 
     def test_names_that_differ_are_listed_shortly(self):
         loaded = {f"old.{number}": torch.ones(1) for number in range(9)}
         with pytest.raises(ValueError, match=r"net.pth does not fit") as caught:
-            checkpoints.fit_weights(loaded, WEIGHTS, strict=True, source=SOURCE)
+            fit_state_dict(loaded, WEIGHTS, strict=True, source=SOURCE)
         message = str(caught.value)
         assert "the file lacks 2 of 2 entries: a.bias, a.weight" in message
         assert "the network has no 9 of the file's: old.0, old.1, old.2, old.3, old.4, ..." in message
@@ -276,17 +277,17 @@ class TestFitting:
     def test_sizes_that_differ_are_named_with_both_shapes(self):
         loaded = {**WEIGHTS, "a.weight": torch.zeros(4, 3)}
         with pytest.raises(ValueError, match=r"a.weight has shape \(2, 3\) in the network, \(4, 3\) in the file"):
-            checkpoints.fit_weights(loaded, WEIGHTS, strict=True, source=SOURCE)
+            fit_state_dict(loaded, WEIGHTS, strict=True, source=SOURCE)
 
     def test_without_strictness_what_fits_is_loaded_and_the_rest_reported(self):
         loaded = {"a.weight": torch.zeros(4, 3), "a.bias": torch.zeros(2), "b": torch.zeros(1)}
-        fitted, differences = checkpoints.fit_weights(loaded, WEIGHTS, strict=False, source=SOURCE)
+        fitted, differences = fit_state_dict(loaded, WEIGHTS, strict=False, source=SOURCE)
         assert_weights(fitted, {"a.bias": torch.zeros(2)})
         assert len(differences) == 2
 
     def test_a_file_of_another_network_is_refused_even_without_strictness(self):
         with pytest.raises(ValueError, match="does not fit"):
-            checkpoints.fit_weights({"b": torch.ones(1)}, WEIGHTS, strict=False, source=SOURCE)
+            fit_state_dict({"b": torch.ones(1)}, WEIGHTS, strict=False, source=SOURCE)
 
 
 class TestFileSystems:
