@@ -178,7 +178,7 @@ class Training:
         """Checkpoint files that are being written."""
         folders = (self.folder / part for part in ("models", "training_states"))
         with suppress(FileNotFoundError):  # a start has just put the folder aside
-            return {path.name for folder in folders for path in folder.glob("*.tmp")}
+            return {path.name for folder in folders for path in folder.glob(".*.tmp*")}
         return set()
 
     def newest_state(self) -> int:

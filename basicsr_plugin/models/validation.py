@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-import cv2
 import torch
 from basicsr.utils import tensor2img
 from torch import Tensor
@@ -18,8 +17,10 @@ from basicsr_plugin.metrics.validation_metrics import ValidationMetrics
 from basicsr_plugin.options.schema import MetricOptions, ValOptions
 from basicsr_plugin.run.changes import picture_paths
 from basicsr_plugin.run.folders import fit_name
+from clusir_modules.imaging.picture_files import Picture
+from clusir_modules.imaging.writing import write_picture
 
-__all__ = ["Validator", "write_picture"]
+__all__ = ["Validator"]
 
 Visuals = Mapping[str, Tensor]
 
@@ -99,7 +100,7 @@ class Validator:
             found[number] = measure(visuals["result"], visuals.get("gt"))
             if save_img:
                 name = names.unique(number, sample["lq_path"][0])
-                self._write(tensor2img(visuals["result"]), self._path(dataset_name, name, iteration))
+                self._write(visuals["result"], self._path(dataset_name, name, iteration))
             progress.update(self.world_size if names.known else 1)
         progress.close()
         values = [row for _, row in sorted(self._gathered(found).items())]
@@ -110,10 +111,11 @@ class Validator:
         if self.latest:
             self._record(dataset_name, iteration, writer)
 
-    def _write(self, picture: Any, path: Path) -> None:
+    def _write(self, image: Tensor, path: Path) -> None:
         """Write a picture; in training no full disk is worth the end of the run."""
         try:
-            write_picture(picture, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_picture(Picture(tensor2img(image, rgb2bgr=False)), path)
         except OSError as error:
             if self.label is not None:
                 raise
@@ -200,20 +202,3 @@ def _mean(rows: Sequence[Mapping[str, float]], metric: str) -> float:
     for value in values:
         total += value
     return total / len(values)
-
-
-def write_picture(picture: Any, path: Path) -> None:
-    """Write an 8-bit picture, whatever bytes its name has: OpenCV cannot open names that are no UTF-8.
-
-    Args:
-        picture: Shape (H, W, 3) BGR or (H, W), as OpenCV has them.
-        path: Where to; its folder is made.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made, encoded = cv2.imencode(path.suffix, picture)
-    if not made:
-        raise OSError(f"cannot encode {path}")
-    path.write_bytes(encoded.tobytes())

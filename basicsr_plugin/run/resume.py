@@ -51,7 +51,7 @@ def _find_complete(opt: dict[str, Any]) -> Path | None:
         try:
             _read_complete(path, opt)
         except (OSError, ValueError) as error:
-            failures.append(f"cannot resume from {path}: {error}")
+            failures.append(f"cannot resume from {path.name}: {error}")
             continue
         for failure in failures:
             warnings.warn(f"{failure}; taking an older state", stacklevel=3)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
 import os
 import re
-import shutil
-import time
-import uuid
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from basicsr_plugin.options.schema import FORMATS
+from clusir_modules.serialization.atomic import remove_remains, write_whole
 from clusir_modules.serialization.checkpoints import (
     CHECKSUM,
     checksum,
@@ -40,14 +35,6 @@ __all__ = [
     "write_weights",
 ]
 
-_ATTEMPTS = 3
-_LASTING = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
-)
-"""Errors that another attempt a second later will meet again."""
-_UNSYNCED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What file systems answer that cannot force a file to disk, such as shares of Windows."""
-
 
 def write_state(state: Mapping[str, Any], path: Path) -> None:
     """Write a training state.
@@ -55,7 +42,7 @@ def write_state(state: Mapping[str, Any], path: Path) -> None:
     Raises:
         OSError: The file cannot be written; an older one of the same name is left as it was.
     """
-    _write_whole(lambda file: torch.save(dict(state), file), path)
+    write_whole(lambda file: torch.save(dict(state), file), path)
 
 
 def write_weights(
@@ -80,107 +67,19 @@ def write_weights(
     """
     plain = {kind: {name: t.detach().cpu().contiguous() for name, t in sd.items()} for kind, sd in weights.items()}
     if file_format == "pth":
-        _write_whole(lambda file: torch.save(plain, file), folder / f"{stem}.pth")
+        write_whole(lambda file: torch.save(plain, file), folder / f"{stem}.pth")
         return
     from safetensors.torch import save
 
     for kind, tensors in plain.items():
         name = stem if kind == "params" else _ema_stem(stem)
         content = save(tensors, metadata={"format": "pt", **(metadata or {}), CHECKSUM: checksum(tensors)})
-        _write_whole(lambda file, content=content: file.write(content), folder / f"{name}.safetensors")
+        write_whole(lambda file, content=content: file.write(content), folder / f"{name}.safetensors")
 
 
 def _ema_stem(stem: str) -> str:
     network, _, iteration = stem.rpartition("_")
     return f"{network}_ema_{iteration}"
-
-
-class _Counted:
-    """File to write to that goes on counting when the disk is full, so that the message can say what was needed."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.size = 0
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        size = memoryview(data).nbytes
-        self.size += size
-        self._keep(lambda: self.file.write(data))
-        return size
-
-    def flush(self) -> None:
-        self._keep(self.file.flush)
-
-    def _keep(self, act: Callable[[], object]) -> None:
-        if self.error is None:
-            try:
-                act()
-            except OSError as error:
-                self.error = error
-
-
-def _write_whole(write: Callable[[Any], object], path: Path) -> None:
-    """Write beside ``path``, force the bytes to disk, then rename: readers see the old file or the new one."""
-    for attempt in range(1, _ATTEMPTS + 1):
-        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        size = 0
-        try:
-            try:
-                with open(temporary, "wb") as file:
-                    counted = _Counted(file)
-                    try:
-                        write(counted)
-                    finally:
-                        size = counted.size
-                    counted.flush()
-                    if counted.error is not None:
-                        raise counted.error
-                    _sync(file.fileno(), _UNSYNCED)
-                os.replace(temporary, path)
-                _sync_folder(path.parent)
-            finally:
-                with contextlib.suppress(OSError):  # absent, or in a folder that the error at hand is about
-                    temporary.unlink()
-        except Exception as error:
-            number = getattr(error, "errno", None)
-            if attempt == _ATTEMPTS or number in _LASTING:
-                message = f"cannot write {path}: {_reason(error, path, size)}; what was saved before is as it was"
-                raise OSError(number or errno.EIO, message) from error
-            warnings.warn(f"cannot write {path}, trying again: {error}", stacklevel=3)
-            time.sleep(1)
-        else:
-            return
-
-
-def _reason(error: Exception, path: Path, size: int) -> str:
-    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return str(error)
-    try:
-        free = f", {shutil.disk_usage(path.parent).free / 1e9:.3f} GB free"
-    except OSError:
-        free = ""
-    return f"{os.strerror(error.errno)} ({size / 1e9:.3f} GB needed{free})"
-
-
-def _sync(descriptor: int, ignored: frozenset[int]) -> None:
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in ignored:
-            raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force a folder's entries to disk where that can be done: not on Windows, nor on its shares."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        _sync(descriptor, _UNSYNCED | {errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR})
-    finally:
-        os.close(descriptor)
 
 
 class States:
@@ -202,9 +101,7 @@ class States:
     def clean(self) -> None:
         """Remove what killed processes left half-written; nobody else may be writing."""
         for folder in (self.models, self.training_states):
-            for path in folder.glob("*.tmp"):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            remove_remains(folder)
 
     def save_weights(
         self, weights: Mapping[str, Mapping[str, Tensor]], stem: str, metadata: Mapping[str, str] | None

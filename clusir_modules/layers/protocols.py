@@ -41,7 +41,11 @@ class EvidenceFactory(Protocol):
 
 
 class RouterFactory(Protocol):
-    """Makes a router: a module from ``(B, dim, h, w)`` to a :class:`Routing`, with an attribute ``num_experts``."""
+    """Makes a router: a module from ``(B, dim, h, w)`` to a :class:`Routing`, with an attribute ``num_experts``.
+
+    The map is in float32 even where the network is converted to a half precision, for evidence is kept in full: cast it
+    to the type of your weights.
+    """
 
     def __call__(
         self, dim: int, /, *, num_experts: int, num_clusters: int, top_k: int, embed_dim: int

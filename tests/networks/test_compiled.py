@@ -21,7 +21,10 @@ NETWORKS = (
     cm.mprnet_denoising,
     cm.mprnet_deblurring,
 )
-KNOWN = "Torchinductor does not support code generation for complex operators"  # the Fourier transforms of DAFMM
+KNOWN = (
+    "Torchinductor does not support code generation for complex operators",  # the Fourier transforms of DAFMM
+    "`torch._prims_common.check` is deprecated",  # torch calls it itself
+)
 
 
 @pytest.fixture(params=NETWORKS, ids=lambda make: make.__name__)
@@ -80,4 +83,4 @@ def test_trains_through_inductor_at_several_sizes(complaints: list[str]) -> None
             output.square().mean().backward()
             gradients.append([output.detach(), *(parameter.grad for parameter in net.parameters())])
         assert_close(*gradients)
-    assert [complaint for complaint in complaints if KNOWN not in complaint] == []
+    assert [complaint for complaint in complaints if not any(known in complaint for known in KNOWN)] == []

@@ -67,7 +67,9 @@ class TestAttempts:
 
     def test_a_full_disk_ends_the_attempts_and_says_how_full_it_is(self, tmp_path):
         write = self.failing(OSError(errno.ENOSPC, "full"))
-        with pytest.raises(OSError, match=r"a\.state: No space left on device \(\d+\.\d{3} GB free\)") as caught:
+        with pytest.raises(
+            OSError, match=r"a\.state: No space left on device \(0\.000 GB needed, \d+\.\d{3} GB free\)"
+        ) as caught:
             write_whole(write, tmp_path / "a.state")
         assert caught.value.errno == errno.ENOSPC
         assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from copy import deepcopy
 from pathlib import Path
-from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -466,10 +466,10 @@ def test_half_given_progressive_patches_are_refused(options, build, part):
         build(options)
 
 
-class Loader(list):
-    """Batches of a data set that is called "val"."""
+class Pictures(list):
+    """A data set that is called "val"."""
 
-    dataset = SimpleNamespace(opt={"name": "val"})
+    opt: ClassVar = {"name": "val"}
 
 
 class TestInference:
@@ -509,8 +509,9 @@ class TestInference:
         model = build(options)
         data = make_batch(1)
         name = os.fsdecode(b"caf\xe9")
-        loader = Loader([{**data, "lq_path": [f"/somewhere/{name}.png"]}])
-        model.nondist_validation(loader, 4, None, save_img=True)
+        picture = {"lq": data["lq"][0], "gt": data["gt"][0], "lq_path": f"/somewhere/{name}.png"}
+        loader = torch.utils.data.DataLoader(Pictures([picture]))
+        model.validation(loader, 4, None, save_img=True)
         path = tmp_path / "visualization" / "val" / name / f"{name}_4.png"
         with Image.open(path) as image:
             pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)

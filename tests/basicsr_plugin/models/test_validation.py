@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from basicsr_plugin.models import validation as module
-from basicsr_plugin.models.validation import Validator, _Names, write_picture
+from basicsr_plugin.models.validation import Validator, _Names
 from basicsr_plugin.options.schema import ValOptions
 
 PSNR = {"type": "calculate_psnr", "crop_border": 0, "better": "higher"}
@@ -136,9 +136,9 @@ def test_processes_share_the_pictures_and_find_what_one_finds(tmp_path, monkeypa
 
 
 def test_a_picture_that_cannot_be_written_is_an_error(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        write_picture(np.zeros((4, 4, 3), np.uint8), tmp_path / "file/a.png")
+    (tmp_path / "set").touch()
+    with pytest.raises(OSError, match="set"):
+        make(tmp_path, label="run")(loader(["a.png"]), "run", restored, save_img=True)
 
 
 def test_a_full_disk_costs_pictures_in_training_and_ends_a_test(tmp_path, monkeypatch, messages):
