@@ -183,7 +183,7 @@ class Training:
 
     def newest_state(self) -> int:
         """Iteration of the newest training state, 0 if there is none."""
-        return max((int(path.stem) for path in (self.folder / "training_states").glob("*.state")), default=0)
+        return max((int(path.stem) for path in (self.folder / "training_states").glob("[0-9]*.state")), default=0)
 
 
 def _train_and_exit(arguments: list[str], output: int, prepare: Callable[[], object]) -> NoReturn:

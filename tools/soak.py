@@ -62,17 +62,17 @@ def fail(error: BaseException) -> None:
 
 def full_disk(number: int) -> None:
     """From one file on nothing can be written, three files long."""
-    from basicsr_plugin.run import states
+    from clusir_modules.serialization import atomic
 
     written = Counter[str]()
 
     def open_full(path: Any, mode: str) -> Any:
-        written["files"] += 1
-        if number <= written["files"] < number + 3:
+        written["files"] += "w" in mode
+        if "w" in mode and number <= written["files"] < number + 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return open(path, mode)
 
-    states.open = open_full  # type: ignore[attr-defined]
+    atomic.open = open_full  # type: ignore[attr-defined]
 
 
 def no_sync(number: int) -> None:
@@ -133,7 +133,7 @@ OUTSIDE = ("kill", "SIGTERM", "SIGINT", "second start", "cut file")
 
 def cut_newest(folder: Path, draw: random.Random) -> bool:
     """Cut the newest state, or its weights; whether there is an older one to go on from."""
-    states = sorted((folder / "training_states").glob("*.state"), key=lambda path: int(path.stem))
+    states = sorted((folder / "training_states").glob("[0-9]*.state"), key=lambda path: int(path.stem))
     if len(states) < 2:
         return False
     file = draw.choice([states[-1], folder / "models" / f"net_g_{states[-1].stem}.pth"])

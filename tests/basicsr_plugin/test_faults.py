@@ -18,6 +18,7 @@ from torch.utils.data import get_worker_info
 
 from basicsr_plugin.models.restoration_model import RestorationModel
 from basicsr_plugin.run import states as checkpoints
+from clusir_modules.serialization import atomic
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -189,15 +190,19 @@ def test_a_disk_that_fills_up_leaves_a_checkpoint_out_and_the_run_goes_on(
 ):
     train(options, root=tmp_path / "undisturbed")
 
+    def write(content, path):
+        with monkeypatch.context() as disk:
+            if path.name == "15.state":
+                disk.setattr(atomic, "open", full, raising=False)
+            atomic.write_whole(content, path)
+
     def full(path, mode):
-        file = builtins.open(path, mode)
-        if Path(path).name.startswith("15.state.") and "w" in mode:
+        with builtins.open(path, mode) as file:
             file.write(b"half")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return file
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "open", full, raising=False)
+        patch.setattr(checkpoints, "write_whole", write)
         train(options, root=tmp_path / "full")
     assert re.search(r"cannot write .*15.state: No space left on device \(.* GB needed.*tries again", messages()[0])
     assert sorted(path.name for path in (tmp_path / "full/experiments/run/training_states").iterdir()) == [
@@ -216,15 +221,19 @@ def test_a_last_checkpoint_that_a_full_disk_cost_is_written_at_the_end(
     train(options, root=tmp_path / "undisturbed")
     tries = []
 
-    def full_once(path, mode):
-        if Path(path).name.startswith("20.state."):
+    def write(content, path):
+        if path.name == "20.state":
             tries.append(path)
-            if len(tries) == writing:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return builtins.open(path, mode)
+        with monkeypatch.context() as disk:
+            if path.name == "20.state" and len(tries) == writing:
+                disk.setattr(atomic, "open", full, raising=False)
+            atomic.write_whole(content, path)
+
+    def full(path, mode):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "open", full_once, raising=False)
+        patch.setattr(checkpoints, "write_whole", write)
         train(options, root=tmp_path / "full")
     assert "20.state: No space left on device" in messages()[0]
     assert_same_end(tmp_path / "full", tmp_path / "undisturbed")

@@ -72,9 +72,9 @@ def test_is_a_program_for_any_size(net: nn.Module) -> None:
 
 @pytest.mark.slow
 def test_trains_through_inductor_at_several_sizes(complaints: list[str]) -> None:
-    net = cm.clusir_tiny()
+    net = cm.ClusIR(8, num_heads=(1, 1, 2, 2), num_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1), embed_dim=16)
     compiled = torch.compile(net, fullgraph=True)
-    for side in (32, 48, 64, 80):
+    for side in (32, 48, 64):
         x = torch.rand(2, 3, side, side)
         gradients = []
         for call in (net, compiled):
