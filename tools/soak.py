@@ -72,7 +72,7 @@ def full_disk(number: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return open(path, mode)
 
-    atomic.open = open_full  # type: ignore[attr-defined]
+    atomic.open = open_full  # type: ignore[attr-defined]  # hides the builtin there
 
 
 def no_sync(number: int) -> None:

@@ -43,9 +43,9 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.touch()
         mode = stat.S_IMODE((path if path.exists() else temporary).stat().st_mode)
         yield temporary
-        temporary.chmod(mode)  # safetensors writes a file of its own, for the owner alone
-        with open(temporary, "rb") as written:
+        with open(temporary, "r+b") as written:  # Windows forces to disk only what is open for writing
             _sync(written.fileno(), _UNSYNCED)
+        temporary.chmod(mode)  # safetensors writes a file of its own, for the owner alone
         os.replace(temporary, path)
         _sync_folder(path.parent)
     finally:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
+import stat
 
 import pytest
 
@@ -31,6 +34,26 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
         fail()
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_is_forced_to_disk_is_open_for_writing_whatever_the_old_file_allows(tmp_path, monkeypatch):
+    """Windows refuses to force a file to disk that is open for reading only."""
+    access = []
+    fsync = os.fsync
+
+    def record(descriptor):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            access.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
+        fsync(descriptor)
+
+    monkeypatch.setattr(atomic.os, "fsync", record)
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "a.txt").chmod(0o444)
+    with written_whole(tmp_path / "a.txt") as file:
+        file.write_text("new")
+    assert access == [os.O_RDWR]
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o444
 
 
 class TestAttempts:
@@ -75,9 +98,6 @@ class TestAttempts:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_folder_that_cannot_be_forced_to_disk_is_no_error(self, tmp_path, monkeypatch):
-        import os
-        import stat
-
         fsync = os.fsync
 
         def refused(descriptor):
