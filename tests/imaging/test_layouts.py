@@ -10,8 +10,11 @@ from pathlib import Path
 import cv2
 import imagecodecs
 import numpy as np
+import PIL
 import pytest
 import tifffile
+from old_references import require_few_bits
+from packaging.version import Version
 from PIL import Image
 
 from clusir_modules.imaging.picture_files import read_picture
@@ -145,6 +148,8 @@ FEW_BITS = list(itertools.product((1, 2, 4), ("minisblack", "miniswhite")))
 
 @pytest.mark.parametrize(("bits", "photometric"), FEW_BITS)
 def test_tiff_of_few_bits(tmp_path: Path, bits: int, photometric: str) -> None:
+    if bits > 1:
+        require_few_bits()
     values = samples(1, np.uint8) & (2**bits - 1)
     stored = values[..., 0].astype(bool) if bits == 1 else values[..., 0]
     tifffile.imwrite(tmp_path / "a.tif", stored, bitspersample=bits, photometric=photometric, metadata=None)
@@ -163,6 +168,10 @@ TIFF_BY_PILLOW += [("1", "group3"), ("1", "group4"), ("RGB", "jpeg"), ("L", "jpe
 
 @pytest.mark.parametrize(("mode", "compression"), TIFF_BY_PILLOW)
 def test_tiff_of_other_colors(tmp_path: Path, mode: str, compression: str | None) -> None:
+    if mode == "1":
+        require_few_bits()
+    if (mode, compression) == ("YCbCr", None) and Version(PIL.__version__) < Version("13"):
+        pytest.skip("earlier Pillow calls its own uncompressed YCbCr truncated, so the file is refused")
     path = tmp_path / "a.tif"
     values = samples({"1": 1, "P": 1, "L": 1, "LAB": 3, "YCbCr": 3, "RGB": 3}.get(mode, 4), np.uint8)
     if mode == "1":
