@@ -277,11 +277,14 @@ def clusir_tiny(*, pretrained: bool = False, **overrides: Any) -> ClusIR:
     """
     settings: dict[str, Any] = {
         "dim": 16,
-        "num_blocks": (1, 2, 3, 1),
-        "num_decoder_blocks": (1, 1, 1),
+        "num_blocks": (1, 2, 4, 1),
+        "num_decoder_blocks": (1, 2, 2),
         "num_refinement_blocks": 1,
         "num_experts": 4,
         "embed_dim": 64,
+        "halved_levels": 1,
+        "standardize_evidence": True,
+        "gain": True,
     }
     net = ClusIR(**{**settings, **overrides})
     if pretrained:

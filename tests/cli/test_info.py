@@ -28,7 +28,7 @@ def test_network_and_configuration_are_found(clusir, net, weights, tmp_path, nam
     assert found["configuration"] == net.config
     assert found["configuration_from"] == origin
     assert found["values"] == sum(value.numel() for value in net.state_dict().values())
-    assert found["types"] == ["float32"]
+    assert found["types"] == ["float32", "int64", "uint8"], "weights, a count of batches, a record of the settings"
     file = tmp_path / name
     assert found["size_bytes"] == (file / "model.safetensors" if file.is_dir() else file).stat().st_size
 

@@ -56,8 +56,12 @@ def lively() -> cm.ClusIR:
         for name, parameter in net.named_parameters():
             if name.startswith("tail."):
                 parameter.mul_(3)
-            elif any(part in name for part in ("low_project.", "detail_project.", "project_out.", "experts.project_")):
+            elif any(part in name for part in ("low_project.", "detail_project.", "project_out.")):
                 parameter.mul_(10)  # these start small
+            elif "experts.project_" in name:
+                parameter.mul_(30)
+            elif "log_temperature" in name:
+                parameter.fill_(-3.5)  # what a router sees decides
     return net
 
 

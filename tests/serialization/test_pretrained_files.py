@@ -60,18 +60,18 @@ class TestRecord:
     """Settings that no shape shows."""
 
     def test_is_absent_from_a_network_with_default_settings(self):
-        assert RECORD_NAME not in cm.clusir_tiny().state_dict()
-        assert RECORD_NAME not in cm.clusir_tiny(num_experts=3, noise_std=0.5).state_dict()
+        assert RECORD_NAME not in cm.ClusIR(8).state_dict()
+        assert RECORD_NAME not in cm.ClusIR(8, num_experts=3, noise_std=0.5).state_dict()
 
     def test_says_what_differs_from_the_defaults(self):
-        record = cm.clusir_tiny(top_k=3, wave="db2").state_dict()[RECORD_NAME]
+        record = cm.ClusIR(8, top_k=3, wave="db2").state_dict()[RECORD_NAME]
         assert json.loads(bytes(record.tolist())) == {"top_k": 3, "wave": "db2"}
 
     def test_keeps_weights_from_a_network_with_other_settings(self):
-        net = cm.clusir_tiny(top_k=3)
+        net = cm.ClusIR(8, top_k=3)
         with pytest.raises(ValueError, match=r'belong to a network with \{"top_k": 1\}, this one has \{"top_k": 3\}'):
-            net.load_state_dict(cm.clusir_tiny(top_k=1).state_dict())
-        net.load_state_dict(cm.clusir_tiny(top_k=3).state_dict())
+            net.load_state_dict(cm.ClusIR(8, top_k=1).state_dict())
+        net.load_state_dict(cm.ClusIR(8, top_k=3).state_dict())
 
     def test_keeps_its_type_in_half_precision(self):
         assert cm.clusir_tiny(top_k=3).half().state_dict()[RECORD_NAME].dtype == torch.uint8

@@ -128,7 +128,7 @@ class TestFilesThatClaimTooMuch:
 
     def test_empty_entries_of_large_shapes(self, tmp_path):
         with torch.device("meta"):
-            state = cm.clusir_tiny(dim=320).state_dict()
+            state = cm.ClusIR(320).state_dict()
         empty = {
             name: torch.zeros(*value.shape[:2], *(0 for _ in value.shape[2:]))
             if value.dim() > 2

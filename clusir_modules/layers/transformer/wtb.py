@@ -22,11 +22,12 @@ class WTB(nn.Module):
     .. math::
         (\ell, d) &= \operatorname{DWT}(x) \\
         \ell' &= \ell + \operatorname{attention}(n_1(\ell)), \quad \ell'' = \ell' + \operatorname{ffn}(n_2(\ell')) \\
-        y &= x + \operatorname{IDWT}\big(W_{LL}\, \ell'',\; W_b ((D_b * d_b) \odot V_b\, \ell'')\big), \quad
+        y &= x + \operatorname{IDWT}\big(W_{LL}\, \ell'',\; W_b ((D_b * d_b) \odot V_b\, n_2(\ell'))\big), \quad
         b \in \{LH, HL, HH\}
 
     The attention is across channels, ``D`` a depthwise 3x3 convolution, ``V`` and ``W`` are 1x1 convolutions. All of
-    it runs at half resolution. The details have no norm: their strength is what tells noise from texture.
+    it runs at half resolution. The details have no norm: their strength is what tells noise from texture. What gates
+    them has one: a product of two maps without would grow as the square of the input from block to block.
 
     The paper gives the name and the role of the block; its inside is this project's choice, by a training comparison
     (``docs/design.md``).
@@ -82,8 +83,9 @@ class WTB(nn.Module):
         low, details = analyze_stacked(x, self.wave)
         with cast_once(x, self):
             low = low + self.attention(self.norm1(low))
-            low = low + self.feed_forward(self.norm2(low))
-            gated = convolve(self.detail_depthwise, details) * convolve(self.detail_gate, low)
+            normed = self.norm2(low)
+            low = low + self.feed_forward(normed)
+            gated = convolve(self.detail_depthwise, details) * convolve(self.detail_gate, normed)
             low, details = convolve(self.low_project, low), convolve(self.detail_project, gated)
         y = synthesize_stacked(low, details, self.wave)
         return x + crop(y, x.shape[2], x.shape[3])
