@@ -66,6 +66,7 @@ bench: $(VENV)/.test
 
 # The shipped weights on CBSD68 and other known sets below $(DATA), 20 minutes of one core; writes benchmarks/results.
 quality: $(VENV)/.test
+	$(INSTALL) bm3d
 	$(BIN)/python -m benchmarks.quality --data $(DATA)
 
 # clusir_tiny beside Restormer and NAFNet for three minutes of one core each, and beside itself without a part for 300 steps;

@@ -12,8 +12,9 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 import clusir_modules as cm
+from benchmarks.quality.classics import CLASSICS, dark_channel_prior, kernel_of, wiener_in_linear_light
 from benchmarks.quality.clusters import cluster_report, normalized_mutual_information
-from benchmarks.quality.known import known_benchmarks, restore_all
+from benchmarks.quality.known import degraded, known_benchmarks, restore_all
 from benchmarks.quality.stability import changed, stability_report
 from clusir_modules.data import AllInOneDataset
 
@@ -68,3 +69,38 @@ def test_routing_that_stays_and_routing_that_changes(data: Path, tmp_path: Path)
     routings = net.route(torch.rand(1, 3, 32, 32))
     second = routings[1]._replace(expert_probs=1 - routings[1].expert_probs)
     assert changed(routings, (routings[0], second, *routings[2:])) == [False, True, False, False]
+
+
+def test_the_dark_channel_prior_finds_even_haze() -> None:
+    scene = np.random.default_rng(0).random((96, 128, 3)) ** 4  # each 15 pixels something dark, and something bright
+    light, passed = np.array([0.9, 0.85, 0.95]), 0.5
+    hazy = scene * passed + light * (1 - passed)
+    hazy[:24, :24] = light  # the sky
+    found = dark_channel_prior(hazy)[40:, 40:]
+    assert np.abs(found - scene[40:, 40:]).mean() < 0.2 * np.abs(hazy - scene)[40:, 40:].mean()
+
+
+def test_the_wiener_filter_is_told_the_kernel_that_the_data_set_drew(tmp_path: Path) -> None:
+    y, x = np.mgrid[:96, :128] / 8
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    pixels = (127 + 120 * np.stack([np.sin(x + y), np.cos(x), np.sin(3 * y)], axis=2)).astype(np.uint8)
+    Image.fromarray(pixels).save(folder / "0.png")
+    dataset = degraded(folder)
+    number = [task.name for task in dataset.tasks].index("blur")
+    item = dataset[number]
+    blurred, clean = (item[key].permute(1, 2, 0).double().numpy() for key in ("lq", "gt"))
+    kernel = kernel_of(dataset, number, "blur")
+    assert kernel is not None
+    assert kernel_of(dataset, number, "rain") is None
+    sharp = wiener_in_linear_light(blurred, kernel)
+    assert np.square(sharp - clean)[32:-32, 32:-32].mean() < 0.7 * np.square(blurred - clean)[32:-32, 32:-32].mean()
+
+
+def test_classics_are_measured_beside_ours_on_the_same_images(data: Path, tmp_path: Path) -> None:
+    known_benchmarks(cm.clusir_tiny(), data, tmp_path)
+    rows = {row["task"]: row for row in json.loads((tmp_path / "quality_cbsd68.json").read_text())["rows"]}
+    assert rows["clean"]["input"][0] == np.inf
+    assert {task for task, row in rows.items() if "classic" in row} == set(CLASSICS) & set(rows)
+    assert rows["haze"]["classic"]["images"] == 1
+    assert "dark channel prior: " in (tmp_path / "quality_cbsd68.md").read_text()

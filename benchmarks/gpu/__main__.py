@@ -34,11 +34,11 @@ from . import questions, timings  # noqa: E402
 from .report import write  # noqa: E402
 from .setting import Setting  # noqa: E402
 
-SECTIONS = {"networks": 45, "operators": 20, "degradations": 15, "capture": 30}
+SECTIONS = {"networks": 60, "operators": 30, "degradations": 15, "capture": 45}
 """Kinds of questions, and the seconds that each may take at most."""
-FORMS = dict(zip(timings.FORMS, (20, 20, 50, 60, 40), strict=True))
+FORMS = dict(zip(timings.FORMS, (40, 20, 50, 60, 40), strict=True))
 """Likewise what is measured; all together may take longer than there is time, the last are left out then."""
-TEST_SECONDS = 30
+TEST_SECONDS = 15
 SECONDS = 230.0
 
 

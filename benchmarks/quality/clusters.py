@@ -1,4 +1,4 @@
-"""Do clusters find degradations that nobody named? Mutual information, expert use, and a map of the prompts."""
+"""Do clusters stand for degradations? Mutual information, expert use, and a map of the prompts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _kind(task: str) -> str:
 
 def cluster_report(net: cm.ClusIR, evaluations: Sequence[Evaluation], results: Path) -> None:
     """Write ``quality_clusters`` (JSON, table, heat maps) and ``quality_prompts.png``, for single degradations."""
-    single = [e for e in evaluations if "+" not in e.task]
+    single = [e for e in evaluations if "+" not in e.task and e.task != "clean"]
     kinds, levels = [_kind(e.task) for e in single], range(len(single[0].routings))
     rows = []
     for level in levels:
@@ -56,7 +56,7 @@ def cluster_report(net: cm.ClusIR, evaluations: Sequence[Evaluation], results: P
     (results / "quality_clusters.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     lines = [
         "Normalized mutual information between the cluster with the largest posterior and the degradation, "
-        f"{len(single)} images of CBSD68; no label was ever seen.",
+        f"{len(single)} images of CBSD68.",
         "",
         "| level | 5 kinds | 7 tasks | clusters used | largest, smallest mean expert probability |",
         "|---|---|---|---|---|",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +17,12 @@ from basicsr_plugin.demo.report import TaskResult, contact_sheet
 from clusir_modules.data import AllInOneDataset
 from clusir_modules.metrics import psnr, ssim
 
+from .classics import CLASSICS, kernel_of
+
 __all__ = ["Evaluation", "degraded", "known_benchmarks", "middle", "restore_all"]
 
 _SYNTHETIC: dict[str, Any] = {
+    "clean": {"type": "GaussianNoise", "sigma": 0},
     "noise 15": {"type": "GaussianNoise", "sigma": 15},
     "noise 25": {"type": "GaussianNoise", "sigma": 25},
     "noise 50": {"type": "GaussianNoise", "sigma": 50},
@@ -36,6 +40,8 @@ _REAL = {
     "LOL part": ("lol_part", "lol"),
 }
 _SHOWN = 160  # pixels
+_CLASSIC_EVERY = 4
+"""Classics see every fourth image: BM3D takes a minute for one."""
 PUBLISHED = {
     "noise 15": "33.9 to 34.1",
     "noise 25": "31.3 to 31.5",
@@ -48,13 +54,17 @@ PUBLISHED = {
 
 
 class Evaluation(NamedTuple):
-    """One image: PSNR in dB and SSIM of input and result, how it was routed, and the middle of the pictures."""
+    """One image: PSNR in dB and SSIM of input and result, how it was routed, and the middle of the pictures.
+
+    ``classic`` is the PSNR of the task's classic method where it was run.
+    """
 
     task: str
     before: tuple[float, float]
     after: tuple[float, float]
     routings: tuple[cm.Routing, ...]
     images: tuple[Tensor, Tensor, Tensor]
+    classic: float | None = None
 
     def result(self) -> TaskResult:
         """As the tables and pictures of the demo take it."""
@@ -72,10 +82,11 @@ def degraded(photographs: Path, *, mixtures: bool = True) -> AllInOneDataset:
 
 
 @torch.inference_mode()
-def restore_all(net: cm.ClusIR, dataset: AllInOneDataset) -> list[Evaluation]:
-    """Restore every image of a data set."""
+def restore_all(net: cm.ClusIR, dataset: AllInOneDataset, *, classics: bool = False) -> list[Evaluation]:
+    """Restore every image of a data set, and some of them by classic methods too."""
     net.eval()
     results = []
+    per_task = len(dataset) // len(dataset.tasks)
     for number in tqdm(range(len(dataset)), unit="image"):
         item = dataset[number]
         output, routings = net(item["lq"][None], return_routing=True)
@@ -86,7 +97,12 @@ def restore_all(net: cm.ClusIR, dataset: AllInOneDataset) -> list[Evaluation]:
             for picture in (image.permute(1, 2, 0).numpy() for image in (lq, restored))
         )
         shown = (middle(lq, _SHOWN), middle(restored, _SHOWN), middle(gt, _SHOWN))
-        results.append(Evaluation(item["task"], before, after, routings, shown))
+        classic = None
+        if classics and item["task"] in CLASSICS and number % per_task % _CLASSIC_EVERY == 0:
+            kernel = kernel_of(dataset, number, item["task"])
+            found = CLASSICS[item["task"]].run(lq.permute(1, 2, 0).double().numpy(), kernel)
+            classic = psnr(found.clip(0, 1).astype("float32"), pixels)
+        results.append(Evaluation(item["task"], before, after, routings, shown, classic))
     return results
 
 
@@ -98,7 +114,7 @@ def middle(image: Tensor, size: int) -> Tensor:
 
 def known_benchmarks(net: cm.ClusIR, data: Path, results: Path) -> list[Evaluation]:
     """Write ``quality_cbsd68`` and ``quality_real`` (JSON, table, contact sheet); return what was found on CBSD68."""
-    synthetic = restore_all(net, degraded(data / "cbsd68"))
+    synthetic = restore_all(net, degraded(data / "cbsd68"), classics=True)
     _write(synthetic, results / "quality_cbsd68", net)
     real = [
         {"name": name, "dataroot_lq": data / folder / "input", "dataroot_gt": data / folder / "target", "pairing": rule}
@@ -106,7 +122,7 @@ def known_benchmarks(net: cm.ClusIR, data: Path, results: Path) -> list[Evaluati
         if (data / folder).is_dir()
     ]
     if real:
-        _write(restore_all(net, AllInOneDataset(real, center_crop=16)), results / "quality_real", net)
+        _write(restore_all(net, AllInOneDataset(real, center_crop=16), classics=True), results / "quality_real", net)
     return synthetic
 
 
@@ -118,27 +134,36 @@ def _mean(values: Sequence[tuple[float, float]]) -> tuple[float, float]:
 def _write(evaluations: Sequence[Evaluation], path: Path, net: cm.ClusIR) -> None:
     """Write ``path`` as ``.md`` (table), ``.json`` (figures) and ``.png`` (best and worst image of each task)."""
     parameters = sum(parameter.numel() for parameter in net.parameters())
-    rows, sheet = [], []
+    rows: list[dict[str, Any]] = []
+    sheet = []
     for task in dict.fromkeys(e.task for e in evaluations):
         found = [e for e in evaluations if e.task == task]
         before, after = _mean([e.before for e in found]), _mean([e.after for e in found])
-        rows.append({"task": task, "images": len(found), "input": before, "restored": after})
-        by_gain = sorted(found, key=lambda e: e.after[0] - e.before[0])
+        row: dict[str, Any] = {"task": task, "images": len(found), "input": before, "restored": after}
+        both = [(e.classic, e.after[0]) for e in found if e.classic is not None]
+        if both:
+            classic, ours = _mean(both)
+            row["classic"] = {"name": CLASSICS[task].name, "images": len(both), "psnr": classic, "restored": ours}
+        rows.append(row)
+        by_gain = sorted(found, key=lambda e: e.after[0] - (e.before[0] if math.isfinite(e.before[0]) else 0))
         for label, e in (("best", by_gain[-1]), ("worst", by_gain[0])):
             sheet.append(e.result()._replace(task=f"{task}, {label}"))
     path.with_suffix(".json").write_text(
         json.dumps({"parameters": parameters, "rows": rows}, indent=2) + "\n", encoding="utf-8"
     )
     lines = [
-        f"clusir_tiny, {parameters / 1e6:.2f} M parameters; PSNR in dB / SSIM, mean over the images.",
+        f"clusir_tiny, {parameters / 1e6:.2f} M parameters; PSNR in dB / SSIM, mean over the images. Classics on "
+        f"every {_CLASSIC_EVERY}th image, beside ours on the same.",
         "",
-        "| task | images | input | restored | gain | large networks, published |",
-        "|---|---|---|---|---|---|",
+        "| task | images | input | restored | gain | classic method: its PSNR, ours | large networks, published |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         (p0, s0), (p1, s1) = row["input"], row["restored"]
-        cells = (row["task"], row["images"], f"{p0:.2f} / {s0:.3f}", f"{p1:.2f} / {s1:.3f}", f"{p1 - p0:+.2f}")
-        lines.append(f"| {' | '.join(map(str, cells))} | {PUBLISHED.get(str(row['task']), '')} |")
+        gain = f"{p1 - p0:+.2f}" if math.isfinite(p0) else ""
+        beside = "{name}: {psnr:.2f}, {restored:.2f}".format(**row["classic"]) if "classic" in row else ""
+        cells = (row["task"], row["images"], f"{p0:.2f} / {s0:.3f}", f"{p1:.2f} / {s1:.3f}", gain, beside)
+        lines.append(f"| {' | '.join(map(str, cells))} | {PUBLISHED.get(row['task'], '')} |")
     path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
     contact_sheet(sheet, path.with_suffix(".png"), size=_SHOWN)

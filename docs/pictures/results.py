@@ -27,7 +27,7 @@ def _page(tables: list[Path], folder: Path, command: str) -> str:
 def draw(folder: Path) -> None:
     """Write ``benchmarks.md`` (speed and memory) and ``results.md`` (quality)."""
     tables = sorted(SOURCE.glob("*.md")) if SOURCE.is_dir() else []
-    speed = [table for table in tables if table.stem.startswith(("cpu", "cuda"))]
+    speed = [table for table in tables if table.stem.startswith(("cpu", "cuda", "gpu"))]
     quality = [table for table in tables if table not in speed]
     (folder / "benchmarks.md").write_text(_page(speed, folder, "make bench"), encoding="utf-8")
     (folder / "results.md").write_text(_page(quality, folder, "make quality"), encoding="utf-8")
