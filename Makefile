@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo_output
+FROM ?= shipped
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 OLDEST := $(VENV)-oldest
 INSTALL_OLDEST := $(OLDEST)/bin/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct \
@@ -20,7 +21,7 @@ export UV_COMPILE_BYTECODE = 1
 .PHONY: demo bench test test-fast test-oldest test-gpu killtest soak lint clean fuzz fuzz-files degradation-table docs quality contest
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m basicsr_plugin.demo --out $(OUT)
+	$(BIN)/python -m basicsr_plugin.demo --out $(OUT) --from $(FROM)
 
 test: lint
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS)

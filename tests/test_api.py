@@ -93,7 +93,7 @@ class TestContract:
 
     @torch.no_grad()
     def test_network_and_losses(self) -> None:
-        net, x = cm.clusir_tiny(), torch.rand(1, 3, 20, 24)
+        net, x = cm.clusir_tiny().eval(), torch.rand(1, 3, 20, 24)
         assert isinstance(net, cm.ClusIR)
         assert net(x).shape == x.shape
         out, routings = net(x, return_routing=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,38 +77,57 @@ def average(results: Sequence[TaskResult]) -> TaskResult:
     )
 
 
-def format_table(results: Sequence[TaskResult]) -> str:
-    """Text table: task, PSNR of the input, PSNR restored, gain, all in dB; the last row is the average."""
-    rows = [(result.task, result.input_psnr, result.restored_psnr) for result in results]
-    rows.append(("average", *(float(np.mean([row[column] for row in rows])) for column in (1, 2))))
-    lines = [f"{'task':<12}{'input dB':>10}{'restored dB':>13}{'gain dB':>9}"]
-    lines += [f"{task:<12}{before:>10.2f}{after:>13.2f}{after - before:>+9.2f}" for task, before, after in rows]
+def _columns(results: Mapping[str, Sequence[TaskResult]]) -> list[tuple[str, list[float]]]:
+    """Title and PSNR of each column: of the inputs, and of what each network restored."""
+    first = next(iter(results.values()))
+    restored = [(title, [result.restored_psnr for result in found]) for title, found in results.items()]
+    return [("input", [result.input_psnr for result in first]), *restored]
+
+
+def format_table(results: Mapping[str, Sequence[TaskResult]]) -> str:
+    """Text table: a row for each task, PSNR in dB of the input and of what each network restored.
+
+    Args:
+        results: what each network restored of the same pictures, by its title.
+    """
+    columns = _columns(results)
+    lines = ["".join([f"{'PSNR in dB':<12}", *(f"{title:>18}" for title, _ in columns)])]
+    for row, result in enumerate(next(iter(results.values()))):
+        lines.append("".join([f"{result.task:<12}", *(f"{values[row]:>18.2f}" for _, values in columns)]))
     return "\n".join(lines)
 
 
-def write_csv(results: Sequence[TaskResult], path: Path) -> None:
-    """Write the numbers of :func:`format_table`, without the average, for other programs."""
-    with path.open("w", newline="") as file:
+def write_csv(results: Mapping[str, Sequence[TaskResult]], path: Path) -> None:
+    """Write the numbers of :func:`format_table` for other programs."""
+    columns = _columns(results)
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(("task", "input_psnr_db", "restored_psnr_db"))
-        writer.writerows((result.task, result.input_psnr, result.restored_psnr) for result in results)
+        writer.writerow(("task", *(f"{title.replace(' ', '_')}_psnr_db" for title, _ in columns)))
+        for row, result in enumerate(next(iter(results.values()))):
+            writer.writerow((result.task, *(values[row] for _, values in columns)))
 
 
-def contact_sheet(results: Sequence[TaskResult], path: Path, *, size: int = 256) -> None:
-    """Write a picture with a row for each task: input, restored, ground truth, cut to the middle ``size`` pixels."""
+def contact_sheet(results: Mapping[str, Sequence[TaskResult]], path: Path, *, size: int = 256) -> None:
+    """Write a picture with a row for each task: input, what each network restored, and the clean picture.
+
+    Args:
+        results: what each network restored of the same pictures, by its title.
+        path: of the picture.
+        size: pixels of the middle that are shown.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 2.7 * len(results)), layout="constrained")
-    axes = figure.subplots(len(results), 3, squeeze=False)
-    for row, result in zip(axes, results):
-        titles = (
-            f"{result.task}: {result.input_psnr:.1f} dB",
-            f"restored: {result.restored_psnr:.1f} dB",
-            "ground truth",
-        )
-        for axis, title, image in zip(row, titles, result.example):
-            top, left = ((length - min(length, size)) // 2 for length in image.shape[1:])
-            axis.imshow(image[:, top : top + size, left : left + size].permute(1, 2, 0).numpy())
+    columns = _columns(results)
+    shown = list(zip(*results.values()))
+    figure = Figure(figsize=(2.7 * (len(columns) + 1), 2.9 * len(shown)), layout="constrained")
+    axes = figure.subplots(len(shown), len(columns) + 1, squeeze=False)
+    for number, (row, found) in enumerate(zip(axes, shown)):
+        titles = [f"{title}: {values[number]:.1f} dB" for title, values in columns]
+        titles[0] = f"{found[0].task}, {titles[0]}"
+        pictures = [found[0].example[0], *(result.example[1] for result in found), found[0].example[2]]
+        for axis, title, picture in zip(row, [*titles, "clean"], pictures):
+            top, left = ((length - min(length, size)) // 2 for length in picture.shape[1:])
+            axis.imshow(picture[:, top : top + size, left : left + size].permute(1, 2, 0).numpy())
             axis.set_title(title, fontsize=9)
             axis.set_axis_off()
     figure.savefig(path, dpi=110)

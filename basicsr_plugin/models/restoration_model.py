@@ -39,6 +39,7 @@ from basicsr_plugin.run.schedulers import LinearWarmupCosineLR, find_scheduler
 from basicsr_plugin.run.stepper import Stepper, eagerly
 from clusir_modules.data import DeviceDegrader
 from clusir_modules.serialization.network_files import network_metadata
+from clusir_modules.serialization.pretrained import Pretrained
 
 __all__ = ["RestorationModel"]
 
@@ -87,6 +88,7 @@ class RestorationModel(SRModel):
     def init_training_settings(self) -> None:
         """Set up everything that only training needs."""
         train, net = self.options.train, self.get_bare_model(self.net_g)
+        _require_reproducible(net)
         self.net_g.train()
         objective = Objective(list(train.loss_options().values()), net).to(self.device)
         if train.cuda_graph:
@@ -325,10 +327,12 @@ class RestorationModel(SRModel):
 
         Raises:
             OSError: The file cannot be written.
+            ValueError: No network could be made of the file again, since a module was exchanged; nothing is written.
         """
         if self.options.rank:
             return
         nets = net if isinstance(net, list) else [net]
+        _require_reproducible(self.get_bare_model(nets[0]))
         keys = param_key if isinstance(param_key, list) else [param_key]
         weights = {key: self.get_bare_model(n).state_dict() for key, n in zip(keys, nets, strict=True)}
         label = "latest" if current_iter == -1 else current_iter
@@ -397,3 +401,9 @@ class RestorationModel(SRModel):
 
 
 register_once(MODEL_REGISTRY, RestorationModel)
+
+
+def _require_reproducible(net: nn.Module) -> None:
+    """Refuse one of the library's networks that its checkpoint could not make again."""
+    if isinstance(net, Pretrained):
+        net.require_reproducible()

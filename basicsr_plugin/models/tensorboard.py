@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from clusir_modules import PCGRM
+from clusir_modules.inspection.routing_report import summarize_routing
 
-__all__ = ["Board", "summarize_routing"]
+__all__ = ["Board"]
 
 _KEPT = 200
 """Iterations, the latest ones, that a summary of the routing is about."""
@@ -73,30 +74,3 @@ class Board:
         height = visuals["result"].shape[2]
         row = torch.cat([picture for picture in pictures if picture.shape[1] == height], dim=2)
         self.writer.add_image(f"examples/{dataset_name}/{number}", row, iteration)
-
-
-def summarize_routing(
-    watched: Sequence[tuple[Sequence[str], Sequence[tuple[Tensor, Tensor]]]], num_experts: Sequence[int]
-) -> dict[str, float]:
-    """Means over the images of each task.
-
-    Args:
-        watched: For each iteration the tasks of its B images, and for each router cluster posteriors, shape (B, L), and
-            active experts, shape (B, k).
-        num_experts: For each router.
-
-    Returns:
-        Share of the images that ran each expert, and mean posterior of each cluster, by tag.
-    """
-    names = [name for tasks, _ in watched for name in tasks]
-    summary: dict[str, float] = {}
-    for number, experts in enumerate(num_experts):
-        clusters = torch.cat([levels[number][0].float().cpu() for _, levels in watched])
-        indices = torch.cat([levels[number][1].cpu() for _, levels in watched])
-        used = torch.zeros(len(indices), experts).scatter_(1, indices, 1.0)
-        for task in sorted(set(names)):
-            rows = torch.tensor([name == task for name in names])
-            for kind, values in (("experts", used), ("clusters", clusters)):
-                means = values[rows].mean(dim=0).tolist()
-                summary.update({f"{kind}/level{number + 1}/{task}/{i}": mean for i, mean in enumerate(means)})
-    return summary

@@ -166,4 +166,4 @@ def _write(evaluations: Sequence[Evaluation], path: Path, net: cm.ClusIR) -> Non
         lines.append(f"| {' | '.join(map(str, cells))} | {PUBLISHED.get(row['task'], '')} |")
     path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
-    contact_sheet(sheet, path.with_suffix(".png"), size=_SHOWN)
+    contact_sheet({"restored": sheet}, path.with_suffix(".png"), size=_SHOWN)

@@ -50,7 +50,7 @@ class TestFeatures:
         missing, unexpected = features.load_state_dict(net.state_dict(), strict=False)
         assert missing == []
         assert all(
-            name.startswith(("stages.0.decoder", "stages.0.prompt", "stages.0.refinement", "tail"))
+            name.startswith(("stages.0.decoder", "stages.0.prompt", "stages.0.refinement", "tail", "settings_record"))
             for name in unexpected
         )
         seen = []

@@ -55,32 +55,37 @@ def test_psnr_is_the_mean_over_the_images_of_the_task(results):
     assert found[0].input_psnr == pytest.approx(np.mean(values), abs=1e-6)
 
 
-def test_the_last_row_of_the_table_is_the_average(results):
+def two_networks(found):
+    """As one that did nothing, and one that gained a decibel."""
+    better = [result._replace(restored_psnr=result.input_psnr + 1) for result in found]
+    return {"before": found, "after": better}
+
+
+def test_the_table_has_a_row_for_each_task_and_a_column_for_each_network(results):
     found, _ = results
-    average = np.mean([result.input_psnr for result in found])
-    assert report.format_table(found).splitlines()[-1].split() == [
-        "average",
-        f"{average:.2f}",
-        f"{average:.2f}",
-        "+0.00",
-    ]
+    head, first, _ = report.format_table(two_networks(found)).splitlines()
+    assert head.split() == ["PSNR", "in", "dB", "input", "before", "after"]
+    value = found[0].input_psnr
+    assert first.split() == ["noise", f"{value:.2f}", f"{value:.2f}", f"{value + 1:.2f}"]
 
 
 def test_the_csv_holds_the_numbers(results, tmp_path):
     found, _ = results
-    report.write_csv(found, tmp_path / "psnr.csv")
-    rows = list(csv.reader((tmp_path / "psnr.csv").open()))
-    assert [row[0] for row in rows[1:]] == ["noise", "dark"]
-    assert float(rows[1][1]) == found[0].input_psnr
+    report.write_csv(two_networks(found), tmp_path / "psnr.csv")
+    head, *rows = csv.reader((tmp_path / "psnr.csv").open())
+    assert head == ["task", "input_psnr_db", "before_psnr_db", "after_psnr_db"]
+    assert [row[0] for row in rows] == ["noise", "dark"]
+    assert [float(value) for value in rows[0][1:]] == [found[0].input_psnr] * 2 + [found[0].input_psnr + 1]
 
 
 def test_the_contact_sheet_shows_the_images(results, tmp_path):
     found, _ = results
-    report.contact_sheet(found, tmp_path / "sheet.png")
+    report.contact_sheet(two_networks(found), tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(float)
-    third = sheet.shape[1] // 3
-    dark, clean = sheet[sheet.shape[0] // 2 :, :third].mean(), sheet[sheet.shape[0] // 2 :, -third:].mean()
-    assert dark < clean, "the last row's first picture is the low-light one, its last the ground truth"
+    quarter = sheet.shape[1] // 4
+    bottom = [sheet[sheet.shape[0] // 2 :, quarter * n : quarter * (n + 1)].mean() for n in range(4)]
+    assert bottom[0] == pytest.approx(bottom[1], abs=3), "a network that does nothing"
+    assert bottom[0] < bottom[3] - 5, "the last row's first picture is the low-light one, its last the clean one"
 
 
 def test_the_routing_picture_changes_with_the_routing(results, tmp_path):

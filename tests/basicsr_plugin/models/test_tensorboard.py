@@ -8,11 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-from basicsr_plugin.models.tensorboard import summarize_routing
 
 NETWORK = {
     "type": "ClusIR", "dim": 8, "num_blocks": [0, 0, 0, 0], "num_decoder_blocks": [0, 0, 0], "num_refinement_blocks": 0,
@@ -105,24 +102,3 @@ class TestRun:
         tags = events(tmp_path).Tags()["scalars"]
         assert "losses/l_pix" in tags
         assert [tag for tag in tags if tag.startswith(("experts", "clusters"))] == []
-
-
-class TestSummary:
-    def test_is_the_mean_over_the_images_of_each_task(self):
-        generator = torch.Generator().manual_seed(0)
-        watched, rows = [], []
-        for tasks in (["a", "b", "a"], ["b"], ["c", "a"]):
-            posterior = torch.rand(len(tasks), 4, generator=generator).softmax(dim=1)
-            chosen = torch.stack([torch.randperm(5, generator=generator)[:2] for _ in tasks])
-            watched.append((tasks, [(posterior, chosen)]))
-            rows += [(t, p.tolist(), c.tolist()) for t, p, c in zip(tasks, posterior, chosen, strict=True)]
-        summary = summarize_routing(watched, [5])
-        assert len(summary) == 3 * (4 + 5)
-        for task in "abc":
-            own = [(posterior, chosen) for name, posterior, chosen in rows if name == task]
-            for cluster in range(4):
-                mean = sum(posterior[cluster] for posterior, _ in own) / len(own)
-                assert summary[f"clusters/level1/{task}/{cluster}"] == pytest.approx(mean, abs=1e-6)
-            for expert in range(5):
-                share = sum(expert in chosen for _, chosen in own) / len(own)
-                assert summary[f"experts/level1/{task}/{expert}"] == pytest.approx(share, abs=1e-6)

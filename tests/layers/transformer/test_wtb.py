@@ -17,8 +17,9 @@ class TestWTB:
         x = torch.randn(2, 4, 9, 14).double()
         low, (details,) = DWTForward(J=1, wave=wave, mode="zero").double()(x)
         low = low + block.attention(block.norm1(low))
-        low = low + block.feed_forward(block.norm2(low))
-        gates = block.detail_gate(low).chunk(3, dim=1)
+        normed = block.norm2(low)
+        low = low + block.feed_forward(normed)
+        gates = block.detail_gate(normed).chunk(3, dim=1)
         kernels, biases = (p.chunk(3) for p in (block.detail_depthwise.weight, block.detail_depthwise.bias))
         mixes = (block.low_project.weight, *block.detail_project.weight.chunk(3))
         shifts = (block.low_project.bias, *block.detail_project.bias.chunk(3))
@@ -29,6 +30,14 @@ class TestWTB:
         mixed = [F.conv2d(band, mix, shift) for band, mix, shift in zip((low, *gated), mixes, shifts)]
         back = DWTInverse(wave=wave, mode="zero").double()((mixed[0], [torch.stack(mixed[1:], dim=2)]))
         torch.testing.assert_close(block(x), x + back[..., :9, :14], atol=1e-6, rtol=0)  # its taps are float32
+
+    def test_the_branch_does_not_outgrow_its_input(self) -> None:
+        """Blocks in a row would square and square again what they get, were the gate not of a normed map."""
+        torch.manual_seed(0)
+        block, x = WTB(8, 2).double(), torch.randn(1, 8, 12, 12).double()
+        with torch.no_grad():
+            small, large = (float((block(scale * x) - scale * x).norm()) / scale for scale in (1e2, 1e6))
+        assert large == pytest.approx(small, rel=0.1)
 
     @pytest.mark.parametrize("wave", ["haar", "db2", "bior2.2"])
     @pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 2), (9, 13), (16, 8)])
