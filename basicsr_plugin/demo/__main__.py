@@ -1,4 +1,4 @@
-"""Teach the shipped ``clusir_tiny`` snow through BasicSR: ``python -m basicsr_plugin.demo --out FOLDER``."""
+"""Teach the shipped ``clusir_tiny`` a new mixture through BasicSR: ``python -m basicsr_plugin.demo --out FOLDER``."""
 
 from __future__ import annotations
 
