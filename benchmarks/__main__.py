@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from .measure import ALLOCATOR, interleaved_seconds, memory_apart, peak_mib, saved_mib
+from .measure import ALLOCATOR, interleaved_seconds, memory_apart, peak_mib, saved_mib, spinning
 from .report import machine, write
 from .rows import ROWS, Setting
 
@@ -50,8 +50,14 @@ def _measure(name: str, at: Setting, arguments: argparse.Namespace) -> dict[str,
     result: dict[str, Any] = {"row": name, "work": row.work, "ours": row.ours, "peer": row.peer}
     if row.time is not None:
         torch.manual_seed(0)
-        seconds = interleaved_seconds(row.build(at), arguments.rounds)
+        calls = row.build(at)
+        seconds = interleaved_seconds(calls, arguments.rounds)
         ratio = seconds[row.ours] / seconds[row.peer] / row.scale
+        if row.busy:
+            with spinning(2 * (os.cpu_count() or 1)):
+                busy = interleaved_seconds(calls, arguments.rounds)
+            result["slowdown"] = {side: busy[side] / seconds[side] for side in calls}
+            ratio = result["slowdown"][row.ours] / result["slowdown"][row.peer]
         result |= {"seconds": seconds, "time_ratio": ratio, "time_target": row.time}
     if row.memory is not None:
         command = ["--device", arguments.device, "--dtype", arguments.dtype, "--threads", str(arguments.threads)]

@@ -7,13 +7,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-__all__ = ["ALLOCATOR", "interleaved_seconds", "memory_apart", "peak_mib", "saved_mib"]
+__all__ = ["ALLOCATOR", "interleaved_seconds", "memory_apart", "peak_mib", "saved_mib", "spinning"]
 
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 """Setting of glibc under which CPU times are taken: memory is kept instead of being mapped anew for each tensor."""
@@ -40,6 +41,18 @@ def interleaved_seconds(calls: dict[str, Callable[[], object]], rounds: int, *, 
             if turn >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+@contextmanager
+def spinning(count: int) -> Iterator[None]:
+    """Processes that never rest, while the block runs."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def peak_mib(call: Callable[[], object]) -> float:

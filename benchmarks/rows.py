@@ -77,6 +77,7 @@ class Row:
         build_memory: calls whose memory is compared, if they are others than those that are timed.
         autograd: memory is what autograd keeps after the forward pass, else the peak.
         scale: the ratio of seconds is divided by it (more work on our side).
+        busy: compare not seconds, but how many times longer a call takes beside two spinning processes a core.
     """
 
     work: str
@@ -88,6 +89,7 @@ class Row:
     build_memory: Callable[[Setting], dict[str, Callable[[], Any]]] | None = None
     autograd: bool = False
     scale: float = 1.0
+    busy: bool = False
 
 
 def _final(output: Any) -> Tensor:
@@ -106,10 +108,12 @@ def _nafnet() -> nn.Module:
     return NAFNet(width=32, enc_blk_nums=[1, 1, 1, 28], middle_blk_num=1, dec_blk_nums=[1, 1, 1, 1])
 
 
-def _against(peer: str, make: Callable[[], nn.Module]) -> Callable[[Setting], dict[str, Callable[[], Any]]]:
+def _against(
+    peer: str, make: Callable[[], nn.Module], ours: Callable[[], nn.Module] = cm.clusir_base
+) -> Callable[[Setting], dict[str, Callable[[], Any]]]:
     def build(at: Setting) -> dict[str, Callable[[], Any]]:
         x = at.image(1, 3, 256, 256)
-        return {"clusir_base": at.inference(cm.clusir_base(), x), peer: at.inference(make(), x)}
+        return {ours.__name__: at.inference(ours(), x), peer: at.inference(make(), x)}
 
     return build
 
@@ -199,6 +203,14 @@ ROWS: dict[str, Row] = {
     "mprnet": Row(
         "forward, 1x3x256x256, same weights", "mprnet_deraining", "spandrel_extra_arches", _mprnet,
         time=1.0, memory=1.0,
+    ),
+    "busy": Row(
+        "slowdown on a busy machine, 1x3x256x256", "clusir_base", "NAFNet-32", _against("NAFNet-32", _nafnet),
+        time=1.0, busy=True,
+    ),
+    "busy_tiny": Row(
+        "slowdown on a busy machine, 1x3x256x256", "clusir_tiny", "NAFNet-32",
+        _against("NAFNet-32", _nafnet, cm.clusir_tiny), time=1.0, busy=True,
     ),
 }  # fmt: skip
 """By short name, in the order of the table."""

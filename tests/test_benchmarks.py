@@ -83,3 +83,10 @@ def test_the_table_tells_what_is_missed_and_keeps_rows_of_earlier_runs(tmp_path)
     known = json.loads((tmp_path / "cpu_float32.json").read_text())["rows"]
     assert [entry["row"] for entry in known] == ["fast", "slow"]
     assert (tmp_path / "cpu_float32.png").stat().st_size > 5000
+
+
+def test_spinning_processes_end_with_the_block():
+    with measure.spinning(2):
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        assert len(children) >= 2
+    assert not set(children[-2:]) & set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
