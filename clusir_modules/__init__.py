@@ -27,6 +27,8 @@ from .layers.transformer.transposed_attention import TransposedAttention
 from .layers.transformer.wtb import WTB
 from .losses.charbonnier import CharbonnierLoss
 from .losses.edge import EdgeLoss
+from .losses.fft import FFTLoss
+from .losses.focal_frequency import FocalFrequencyLoss
 from .losses.l1_ms_ssim import L1MSSSIMLoss
 from .losses.routing import cluster_information_loss, load_balance_loss, orthogonality_loss
 from .networks.clusir import ClusIR, clusir_base, clusir_small, clusir_tiny
@@ -56,6 +58,8 @@ __all__ = [
     "ClusterMoE",
     "DispatchedExperts",
     "EdgeLoss",
+    "FFTLoss",
+    "FocalFrequencyLoss",
     "GatedConvExperts",
     "GatedFeedForward",
     "L1MSSSIMLoss",

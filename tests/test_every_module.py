@@ -125,6 +125,10 @@ CASES = {
     "L1 + MS-SSIM": Case(cm.L1MSSSIMLoss, pairs, lambda b, h, w: (), batch_free=False),
     "Charbonnier": Case(cm.CharbonnierLoss, pairs, lambda b, h, w: (), batch_free=False),
     "edge": Case(cm.EdgeLoss, pairs, lambda b, h, w: (), batch_free=False),
+    "FFT": Case(cm.FFTLoss, pairs, lambda b, h, w: (), batch_free=False),
+    "focal frequency": Case(  # weights that depend on the input get no gradient, of which gradcheck knows nothing
+        lambda: cm.FocalFrequencyLoss(alpha=0), pairs, lambda b, h, w: (), batch_free=False
+    ),
     "layer norm": Case(lambda: cm.LayerNorm2d(4), maps(4), same(4)),
     "small convolution": Case(lambda: cm.SmallConv2d(4, 4, 3, padding=1), maps(4), same(4)),
     "dispatched experts": Case(

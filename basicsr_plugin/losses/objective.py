@@ -20,6 +20,8 @@ __all__ = ["Objective"]
 _NAMES = {
     **dict.fromkeys(("L1Loss", "MSELoss", "CharbonnierLoss", "L1MSSSIMLoss"), "l_pix"),
     "EdgeLoss": "l_edge",
+    "FFTLoss": "l_fft",
+    "FocalFrequencyLoss": "l_frequency",
     "PerceptualLoss": "l_percep",
     "load_balance": "l_balance",
     "orthogonality": "l_orthogonality",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..ops.precision import widen
 
-__all__ = ["CharbonnierLoss", "charbonnier", "check_eps"]
+__all__ = ["CharbonnierLoss", "charbonnier", "check_eps", "check_pair"]
 
 
 def check_eps(eps: float) -> float:
@@ -28,7 +28,7 @@ def check_eps(eps: float) -> float:
 
 def charbonnier(pred: Tensor, target: Tensor, *, eps: float = 1e-3) -> Tensor:
     """Return the mean of ``sqrt((pred - target)**2 + eps**2)``; see :class:`CharbonnierLoss`."""
-    _check_pair(pred, target)
+    check_pair(pred, target)
     check_eps(eps)
     difference = widen(pred) - widen(target)
     return torch.sqrt(difference.square() + eps * eps).mean()
@@ -80,7 +80,13 @@ class CharbonnierLoss(nn.Module):
         return f"eps={self.eps}"
 
 
-def _check_pair(pred: Tensor, target: Tensor) -> None:
+def check_pair(pred: Tensor, target: Tensor) -> None:
+    """Refuse what is no pair of images to compare.
+
+    Raises:
+        TypeError: one is not a floating-point tensor.
+        ValueError: the shapes differ, or hold nothing.
+    """
     for name, value in (("pred", pred), ("target", target)):
         if not isinstance(value, Tensor) or not torch.is_floating_point(value):
             got = value.dtype if isinstance(value, Tensor) else type(value).__name__
