@@ -69,7 +69,7 @@ class RestorationModel(SRModel):
         self.board = Board(None, self.get_bare_model(self.net_g))
         path, val = self.options.path, self.options.val or ValOptions()
         file_format = self.options.logger.save_checkpoint_format if self.options.logger else "pth"
-        self.states = states.States(path.models or "", path.training_states or "", file_format)
+        self.states = states.States(path.models or "", path.training_states or "", file_format, path.visualization)
         self.validator = Validator(
             val,
             path.visualization or "",
