@@ -282,7 +282,8 @@ class RestorationModel(SRModel):
     def save(self, epoch: int, current_iter: int, *, required: bool = False) -> None:
         """Write weights, then training state; nothing if weights are not finite, so that the last good ones stay.
 
-        A checkpoint in the middle of a training that cannot be written is an error in the log, and the run goes on.
+        A checkpoint in the middle of a training that cannot be written is an error in the log, and the run goes on. The
+        last one is tried once more after the final weights.
 
         Args:
             epoch: Counted from 0; -1 for the final save.
@@ -296,8 +297,6 @@ class RestorationModel(SRModel):
         self._settle()
         final = current_iter == -1
         missed = self.progress.missed
-        if final and missed is not None and missed[1] == self.progress.iteration:
-            self.save(*missed)
         nets = {"params": self.get_bare_model(self.net_g)}
         if self.average is not None:
             nets["params_ema"] = self.average.net
@@ -317,6 +316,8 @@ class RestorationModel(SRModel):
                 raise
             self._miss(error, epoch, current_iter)
         self.progress.wait()
+        if final and missed is not None and missed[1] == self.progress.iteration:
+            self.save(*missed, required=True)
 
     def _miss(self, error: OSError, epoch: int, current_iter: int) -> None:
         self.progress.missed = epoch, current_iter

@@ -239,6 +239,29 @@ def test_a_last_checkpoint_that_a_full_disk_cost_is_written_at_the_end(
     assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
 
 
+def test_a_last_checkpoint_that_stays_impossible_ends_the_run_with_the_error_after_the_final_weights(
+    train, options, tmp_path, monkeypatch
+):
+    train(options, root=tmp_path / "undisturbed")
+
+    def full(path, mode):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write(content, path):
+        with monkeypatch.context() as disk:
+            if path.name == "20.state":
+                disk.setattr(atomic, "open", full, raising=False)
+            atomic.write_whole(content, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_whole", write)
+        with pytest.raises(OSError, match=r"20\.state: No space left"):
+            train(options, root=tmp_path / "full")
+    assert (tmp_path / "full/experiments/run/models/net_g_latest.pth").exists()
+    train(options, "--auto_resume", root=tmp_path / "full")
+    assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
+
+
 class TestData:
     @pytest.fixture
     def options(self, options):
