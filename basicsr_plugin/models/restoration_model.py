@@ -39,6 +39,7 @@ from basicsr_plugin.run.schedulers import LinearWarmupCosineLR, find_scheduler
 from basicsr_plugin.run.stepper import Stepper, eagerly
 from clusir_modules.data import DeviceDegrader
 from clusir_modules.serialization.network_files import network_metadata
+from clusir_modules.serialization.pretrained import Pretrained
 
 __all__ = ["RestorationModel"]
 
@@ -87,6 +88,7 @@ class RestorationModel(SRModel):
     def init_training_settings(self) -> None:
         """Set up everything that only training needs."""
         train, net = self.options.train, self.get_bare_model(self.net_g)
+        _require_reproducible(net)
         self.net_g.train()
         objective = Objective(list(train.loss_options().values()), net).to(self.device)
         if train.cuda_graph:
@@ -290,6 +292,7 @@ class RestorationModel(SRModel):
         Raises:
             FloatingPointError: The final weights are not finite.
             OSError: A file cannot be written that is final or required.
+            ValueError: The network could not be made again, see :meth:`save_network`.
         """
         self._settle()
         final = current_iter == -1
@@ -325,14 +328,18 @@ class RestorationModel(SRModel):
 
         Raises:
             OSError: The file cannot be written.
+            ValueError: A network could not be made again from its configuration: a part of it is not registered, or was
+                exchanged. Nothing is written.
         """
         if self.options.rank:
             return
-        nets = net if isinstance(net, list) else [net]
+        nets = [self.get_bare_model(n) for n in (net if isinstance(net, list) else [net])]
         keys = param_key if isinstance(param_key, list) else [param_key]
-        weights = {key: self.get_bare_model(n).state_dict() for key, n in zip(keys, nets, strict=True)}
+        for bare in nets:
+            _require_reproducible(bare)
+        weights = {key: bare.state_dict() for key, bare in zip(keys, nets, strict=True)}
         label = "latest" if current_iter == -1 else current_iter
-        self.states.save_weights(weights, f"{net_label}_{label}", network_metadata(self.get_bare_model(nets[0])))
+        self.states.save_weights(weights, f"{net_label}_{label}", network_metadata(nets[0]))
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Write what resuming needs besides the weights; nothing for the final save, and by the first process only.
@@ -394,6 +401,11 @@ class RestorationModel(SRModel):
             ValueError: The file is refused or damaged, or does not fit the network.
         """
         states.load_into(self.get_bare_model(net), Path(load_path), strict=bool(strict), param_key=param_key)
+
+
+def _require_reproducible(net: nn.Module) -> None:
+    if isinstance(net, Pretrained):
+        net.require_reproducible()
 
 
 register_once(MODEL_REGISTRY, RestorationModel)

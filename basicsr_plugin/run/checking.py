@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -147,7 +148,7 @@ def _check_network(options: RunOptions) -> None:
 
     section = options.network_g
     network = _lookup(ARCH_REGISTRY, section.get("type"), "network_g")
-    check_part("network_g", section, network)
+    check_part("network_g", section, inspect.unwrap(network))
     if network.__module__.startswith("clusir_modules"):  # others may not know the meta device
         settings = {key: value for key, value in section.items() if key != "type"}
         _try("network_g", settings, lambda given: _build_on_meta(network, given))
