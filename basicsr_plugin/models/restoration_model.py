@@ -298,7 +298,7 @@ class RestorationModel(SRModel):
         final = current_iter == -1
         missed = self.progress.missed
         if final and missed is not None and missed[1] == self.progress.iteration:
-            self.save(*missed)
+            self.save(*missed, required=True)
         nets = {"params": self.get_bare_model(self.net_g)}
         if self.average is not None:
             nets["params_ema"] = self.average.net
@@ -386,6 +386,7 @@ class RestorationModel(SRModel):
         self.progress.resumed_at = resume_state["iter"]
         if self.options.rank == 0:
             self.states.clean()
+            self.validator.clean()
         if resume_state.get("validation_due") and self.options.val is not None:
             for loader in self.progress.context.val_loaders:
                 self.validation(

@@ -239,6 +239,49 @@ def test_a_last_checkpoint_that_a_full_disk_cost_is_written_at_the_end(
     assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
 
 
+def test_a_last_checkpoint_that_cannot_be_written_ends_the_run_with_an_error_and_it_can_go_on(
+    train, options, tmp_path, monkeypatch
+):
+    """The weights could be written; without an error the run would seem complete, with its last state missing."""
+    train(options, root=tmp_path / "undisturbed")
+
+    def write(content, path):
+        if path.name == "20.state":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        atomic.write_whole(content, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_whole", write)
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            train(options, root=tmp_path / "full")
+    train(options, "--auto_resume", root=tmp_path / "full")
+    assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
+
+
+def test_a_picture_that_a_kill_left_half_written_is_gone_after_resuming(train, options, tmp_path, monkeypatch):
+    from basicsr_plugin.models import validation
+
+    options["val"]["save_img"] = True
+    train(options, root=tmp_path / "undisturbed")
+
+    def kill(picture, path):
+        (path.parent / f".{32 * 'a'}.tmp.png").write_bytes(b"half")
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "write_picture", kill)
+        with pytest.raises(Killed):
+            train(options, root=tmp_path / "killed")
+    assert len(list(tmp_path.glob("killed/**/.*.tmp.png"))) == 1
+    train(options, "--auto_resume", root=tmp_path / "killed")
+    pictures = [
+        {path.relative_to(root): path.read_bytes() for path in (root / "experiments/run/visualization").rglob("*.png")}
+        for root in (tmp_path / "killed", tmp_path / "undisturbed")
+    ]
+    assert pictures[0] == pictures[1]
+    assert len(pictures[1]) == 2 * 2 * 5
+
+
 class TestData:
     @pytest.fixture
     def options(self, options):
