@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clusir_modules import PCGRM
+from basicsr_plugin.losses.routing_losses import returns_routing
+from clusir_modules.inspection.routing_report import summarize_routing
 
-__all__ = ["Board", "summarize_routing"]
+__all__ = ["Board"]
 
 _KEPT = 200
 """Iterations, the latest ones, that a summary of the routing is about."""
@@ -22,10 +23,10 @@ _EXAMPLES = 4
 class Board:
     """Writes to TensorBoard what BasicSR does not: it writes the losses (``losses/``), the validation its metrics.
 
-    ``experts/level<l>/<task>/<e>`` is the share of a task's images that ran an expert, ``clusters/level<l>/<task>/<c>``
-    the mean posterior of a cluster, both of the latest iterations, at most 200, and with several processes of the first
-    one's images. Images without a task count as "all". ``examples/<data set>/<n>`` are input, result and, if there is
-    one, ground truth of the first pictures of a validation.
+    The routing is summarized by :func:`clusir_modules.inspection.routing_report.summarize_routing`, over the latest
+    iterations, at most 200, and with several processes over the first one's images. Images without a task count as
+    "all". ``examples/<data set>/<n>`` are input, result and, if there is one, ground truth of the first pictures of a
+    validation.
 
     Args:
         writer: TensorBoard writer, or None: then nothing is written.
@@ -34,13 +35,14 @@ class Board:
 
     def __init__(self, writer: Any, net: nn.Module) -> None:
         self.writer = writer
-        self.routers = [module for module in net.modules() if isinstance(module, PCGRM)]
+        self.has_routing = returns_routing(net)
+        self.num_experts: list[int] = []
         self.watched: deque[tuple[list[str], list[tuple[Tensor, Tensor]]]] = deque(maxlen=_KEPT)
 
     @property
     def wants_routing(self) -> bool:
         """Whether there is a writer, and a network with routing."""
-        return self.writer is not None and bool(self.routers)
+        return self.writer is not None and self.has_routing
 
     def watch_routing(self, routings: Sequence[Any] | None, tasks: Sequence[str]) -> None:
         """Keep what the routers of one iteration chose; ``routings`` is None if nobody asked the network for it."""
@@ -48,13 +50,14 @@ class Board:
             return
         batch = routings[0].topk_indices.shape[0]
         named = list(tasks[:batch]) or ["all"] * batch
+        self.num_experts = [routing.expert_probs.shape[1] for routing in routings]
         # Copies: a captured step overwrites what it returned.
         self.watched.append((named, [(r.cluster_probs.detach().clone(), r.topk_indices.clone()) for r in routings]))
 
     def write_routing(self, iteration: int) -> None:
         """Write what was watched since the last call."""
         if self.watched:
-            for tag, value in summarize_routing(self.watched, [router.num_experts for router in self.routers]).items():
+            for tag, value in summarize_routing(self.watched, self.num_experts).items():
                 self.writer.add_scalar(tag, value, iteration)
             self.watched.clear()
 
@@ -73,30 +76,3 @@ class Board:
         height = visuals["result"].shape[2]
         row = torch.cat([picture for picture in pictures if picture.shape[1] == height], dim=2)
         self.writer.add_image(f"examples/{dataset_name}/{number}", row, iteration)
-
-
-def summarize_routing(
-    watched: Sequence[tuple[Sequence[str], Sequence[tuple[Tensor, Tensor]]]], num_experts: Sequence[int]
-) -> dict[str, float]:
-    """Means over the images of each task.
-
-    Args:
-        watched: For each iteration the tasks of its B images, and for each router cluster posteriors, shape (B, L), and
-            active experts, shape (B, k).
-        num_experts: For each router.
-
-    Returns:
-        Share of the images that ran each expert, and mean posterior of each cluster, by tag.
-    """
-    names = [name for tasks, _ in watched for name in tasks]
-    summary: dict[str, float] = {}
-    for number, experts in enumerate(num_experts):
-        clusters = torch.cat([levels[number][0].float().cpu() for _, levels in watched])
-        indices = torch.cat([levels[number][1].cpu() for _, levels in watched])
-        used = torch.zeros(len(indices), experts).scatter_(1, indices, 1.0)
-        for task in sorted(set(names)):
-            rows = torch.tensor([name == task for name in names])
-            for kind, values in (("experts", used), ("clusters", clusters)):
-                means = values[rows].mean(dim=0).tolist()
-                summary.update({f"{kind}/level{number + 1}/{task}/{i}": mean for i, mean in enumerate(means)})
-    return summary

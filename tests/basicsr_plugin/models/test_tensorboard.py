@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from own_parts import SoftmaxRouter
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from basicsr_plugin.models.tensorboard import summarize_routing
+import clusir_modules as cm
 
 NETWORK = {
     "type": "ClusIR", "dim": 8, "num_blocks": [0, 0, 0, 0], "num_decoder_blocks": [0, 0, 0], "num_refinement_blocks": 0,
@@ -106,23 +106,14 @@ class TestRun:
         assert "losses/l_pix" in tags
         assert [tag for tag in tags if tag.startswith(("experts", "clusters"))] == []
 
-
-class TestSummary:
-    def test_is_the_mean_over_the_images_of_each_task(self):
-        generator = torch.Generator().manual_seed(0)
-        watched, rows = [], []
-        for tasks in (["a", "b", "a"], ["b"], ["c", "a"]):
-            posterior = torch.rand(len(tasks), 4, generator=generator).softmax(dim=1)
-            chosen = torch.stack([torch.randperm(5, generator=generator)[:2] for _ in tasks])
-            watched.append((tasks, [(posterior, chosen)]))
-            rows += [(t, p.tolist(), c.tolist()) for t, p, c in zip(tasks, posterior, chosen, strict=True)]
-        summary = summarize_routing(watched, [5])
-        assert len(summary) == 3 * (4 + 5)
-        for task in "abc":
-            own = [(posterior, chosen) for name, posterior, chosen in rows if name == task]
-            for cluster in range(4):
-                mean = sum(posterior[cluster] for posterior, _ in own) / len(own)
-                assert summary[f"clusters/level1/{task}/{cluster}"] == pytest.approx(mean, abs=1e-6)
-            for expert in range(5):
-                share = sum(expert in chosen for _, chosen in own) / len(own)
-                assert summary[f"experts/level1/{task}/{expert}"] == pytest.approx(share, abs=1e-6)
+    def test_a_router_of_ones_own_is_shown_too(self, logged, train, tmp_path, monkeypatch):
+        monkeypatch.setattr(cm.PARTS["router"], "_objects", dict(cm.PARTS["router"]._objects))
+        cm.PARTS["router"].register(SoftmaxRouter)
+        logged["network_g"]["router"] = "SoftmaxRouter"
+        train(logged)
+        found = events(tmp_path)
+        for task in ("noise", "low_light"):
+            assert scalars(found, f"clusters/level2/{task}/0") == [(2, 1), (4, 1)], "it has one cluster"
+            used = [scalars(found, f"experts/level2/{task}/{e}")[-1][1] for e in range(3)]
+            assert sum(used) == pytest.approx(2, abs=1e-5)
+        assert "clusters/level2/noise/1" not in found.Tags()["scalars"]
