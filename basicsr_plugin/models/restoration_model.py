@@ -374,7 +374,7 @@ class RestorationModel(SRModel):
         """Take up optimizers, schedules, loss scale and best metrics from a training state.
 
         Options that have changed since take effect, and the log lists them. A validation that was due when the state
-        was written, and that the run did not live to finish, is made up for.
+        was written, and that the run did not live to finish, is made up for; a state of the run's own is then renewed.
         """
         changed = report_changes(resume_state, self.options, self.progress.context.fingerprint)
         if not resume_optimizers(self, resume_state, changed):
@@ -383,7 +383,9 @@ class RestorationModel(SRModel):
             self.stepper.scaler.load_state_dict(resume_state["grad_scaler"])
         self.validator.best = resume_state.get("best_metric_results", {})
         self.stepper.skipped.in_a_row = resume_state.get("skipped_steps", 0)
-        self.progress.resumed_at = resume_state["iter"]
+        self.progress.resumed_at = self.progress.iteration = resume_state["iter"]
+        if self.states.holds(self.options.path.resume_state):
+            self.progress.saved_at = resume_state["epoch"], resume_state["iter"]
         if self.options.rank == 0:
             self.states.clean()
             self.validator.clean()

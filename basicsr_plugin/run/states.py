@@ -103,6 +103,10 @@ class States:
         for folder in (self.models, self.training_states):
             remove_remains(folder)
 
+    def holds(self, path: str | None) -> bool:
+        """Whether a training state is one of this run."""
+        return path is not None and Path(path).absolute().parent == self.training_states.absolute()
+
     def save_weights(
         self, weights: Mapping[str, Mapping[str, Tensor]], stem: str, metadata: Mapping[str, str] | None
     ) -> None:
