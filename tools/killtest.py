@@ -300,8 +300,6 @@ def compare(killed: Path, undisturbed: Path, total_iter: int) -> list[str]:
     state = f"training_states/{total_iter // CHECKPOINT_EVERY * CHECKPOINT_EVERY}.state"
     for file in ("models/net_g_latest.pth", state):
         contents = [torch.load(folder / file, weights_only=True) for folder in (killed, undisturbed)]
-        for content in contents:
-            content.pop("validation_due", None)  # whether the validation came before or after the state, both may be
         found += differences(*contents, file)
     pictures = [
         {path.relative_to(folder): path.read_bytes() for path in (folder / "visualization").rglob("*.png")}

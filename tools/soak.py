@@ -197,7 +197,7 @@ class Soak:
             training = Training(self.options, root, warm=True, prepare=prepare)
             if fault in LASTING and not wait(training, self.draw.uniform(2, 15)):
                 training.kill()
-                codes = {-signal.SIGKILL}
+                codes = {*codes, -signal.SIGKILL}  # it may end before the signal comes
             self._require(training, fault, wait(training, killtest.STALLED), codes)
             return training.code == 0
         training = Training(self.options, root, warm=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ import torch
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor, nn
 
-from basicsr_plugin.losses.routing_losses import ROUTING_LOSS_REGISTRY
+from basicsr_plugin.losses.routing_losses import ROUTING_LOSS_REGISTRY, returns_routing
 from basicsr_plugin.options.schema import LossOptions
 
 __all__ = ["Objective"]
@@ -142,7 +141,7 @@ def _numbered(name: str, used: dict[str, int]) -> str:
 
 
 def _require_routing(loss: LossOptions, net: nn.Module) -> None:
-    if "return_routing" not in inspect.signature(net.forward).parameters:
+    if not returns_routing(net):
         raise ValueError(
             f"the loss {loss.type} in train.losses needs a network with routing, but the forward of "
             f"{type(net).__name__} takes no return_routing"

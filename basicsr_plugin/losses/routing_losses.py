@@ -5,6 +5,7 @@ A project adds its own by ``@ROUTING_LOSS_REGISTRY.register()`` in a module that
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 from basicsr.utils.registry import Registry
@@ -13,9 +14,14 @@ from torch import Tensor, nn
 from clusir_modules import Routing
 from clusir_modules.losses.routing import cluster_information_loss, load_balance_loss, orthogonality_loss
 
-__all__ = ["ROUTING_LOSS_REGISTRY", "cluster_information", "load_balance", "orthogonality"]
+__all__ = ["ROUTING_LOSS_REGISTRY", "cluster_information", "load_balance", "orthogonality", "returns_routing"]
 
 ROUTING_LOSS_REGISTRY = Registry("routing_loss")
+
+
+def returns_routing(net: nn.Module) -> bool:
+    """Whether a network returns its routings when it is asked to, by ``return_routing=True``."""
+    return "return_routing" in inspect.signature(net.forward).parameters
 
 
 @ROUTING_LOSS_REGISTRY.register()

@@ -45,6 +45,9 @@ class ValidationMetrics:
 
         Returns:
             Value by name, without those that need a target if there is none.
+
+        Raises:
+            ValueError: A metric cannot measure the picture.
         """
         values = {}
         for name, (function, options) in self.calls.items():
@@ -54,7 +57,11 @@ class ValidationMetrics:
                     continue
                 pictures["img2"] = target
             convert = _to_float_rgb if getattr(function, "float_rgb", False) else tensor2img
-            values[name] = float(function(**{k: convert(picture) for k, picture in pictures.items()}, **options))
+            try:
+                values[name] = float(function(**{k: convert(picture) for k, picture in pictures.items()}, **options))
+            except Exception as error:
+                size = " x ".join(map(str, result.shape[2:]))
+                raise ValueError(f"val.metrics.{name} cannot measure a picture of {size} pixels: {error}") from error
         return values
 
     def needing_target(self) -> list[str]:

@@ -69,7 +69,7 @@ class RestorationModel(SRModel):
         self.board = Board(None, self.get_bare_model(self.net_g))
         path, val = self.options.path, self.options.val or ValOptions()
         file_format = self.options.logger.save_checkpoint_format if self.options.logger else "pth"
-        self.states = states.States(path.models or "", path.training_states or "", file_format, path.visualization)
+        self.states = states.States(path.models or "", path.training_states or "", file_format)
         self.validator = Validator(
             val,
             path.visualization or "",
@@ -293,6 +293,7 @@ class RestorationModel(SRModel):
         Raises:
             FloatingPointError: The final weights are not finite.
             OSError: A file cannot be written that is final or required.
+            ValueError: The network could not be made again, see :meth:`save_network`.
         """
         self._settle()
         final = current_iter == -1
@@ -328,16 +329,18 @@ class RestorationModel(SRModel):
 
         Raises:
             OSError: The file cannot be written.
-            ValueError: No network could be made of the file again, since a module was exchanged; nothing is written.
+            ValueError: A network could not be made again from its configuration: a part of it is not registered, or was
+                exchanged. Nothing is written.
         """
         if self.options.rank:
             return
-        nets = net if isinstance(net, list) else [net]
-        _require_reproducible(self.get_bare_model(nets[0]))
+        nets = [self.get_bare_model(n) for n in (net if isinstance(net, list) else [net])]
         keys = param_key if isinstance(param_key, list) else [param_key]
-        weights = {key: self.get_bare_model(n).state_dict() for key, n in zip(keys, nets, strict=True)}
+        for bare in nets:
+            _require_reproducible(bare)
+        weights = {key: bare.state_dict() for key, bare in zip(keys, nets, strict=True)}
         label = "latest" if current_iter == -1 else current_iter
-        self.states.save_weights(weights, f"{net_label}_{label}", network_metadata(self.get_bare_model(nets[0])))
+        self.states.save_weights(weights, f"{net_label}_{label}", network_metadata(nets[0]))
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Write what resuming needs besides the weights; nothing for the final save, and by the first process only.
@@ -372,7 +375,7 @@ class RestorationModel(SRModel):
         """Take up optimizers, schedules, loss scale and best metrics from a training state.
 
         Options that have changed since take effect, and the log lists them. A validation that was due when the state
-        was written, and that the run did not live to finish, is made up for.
+        was written, and that the run did not live to finish, is made up for; a state of the run's own is then renewed.
         """
         changed = report_changes(resume_state, self.options, self.progress.context.fingerprint)
         if not resume_optimizers(self, resume_state, changed):
@@ -381,9 +384,12 @@ class RestorationModel(SRModel):
             self.stepper.scaler.load_state_dict(resume_state["grad_scaler"])
         self.validator.best = resume_state.get("best_metric_results", {})
         self.stepper.skipped.in_a_row = resume_state.get("skipped_steps", 0)
-        self.progress.resumed_at = resume_state["iter"]
+        self.progress.resumed_at = self.progress.iteration = resume_state["iter"]
+        if self.states.holds(self.options.path.resume_state):
+            self.progress.saved_at = resume_state["epoch"], resume_state["iter"]
         if self.options.rank == 0:
             self.states.clean()
+            self.validator.clean()
         if resume_state.get("validation_due") and self.options.val is not None:
             for loader in self.progress.context.val_loaders:
                 self.validation(
@@ -401,10 +407,10 @@ class RestorationModel(SRModel):
         states.load_into(self.get_bare_model(net), Path(load_path), strict=bool(strict), param_key=param_key)
 
 
-register_once(MODEL_REGISTRY, RestorationModel)
-
-
 def _require_reproducible(net: nn.Module) -> None:
     """Refuse one of the library's networks that its checkpoint could not make again."""
     if isinstance(net, Pretrained):
         net.require_reproducible()
+
+
+register_once(MODEL_REGISTRY, RestorationModel)

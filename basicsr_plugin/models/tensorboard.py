@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clusir_modules import PCGRM
+from basicsr_plugin.losses.routing_losses import returns_routing
 from clusir_modules.inspection.routing_report import summarize_routing
 
 __all__ = ["Board"]
@@ -23,10 +23,10 @@ _EXAMPLES = 4
 class Board:
     """Writes to TensorBoard what BasicSR does not: it writes the losses (``losses/``), the validation its metrics.
 
-    ``experts/level<l>/<task>/<e>`` is the share of a task's images that ran an expert, ``clusters/level<l>/<task>/<c>``
-    the mean posterior of a cluster, both of the latest iterations, at most 200, and with several processes of the first
-    one's images. Images without a task count as "all". ``examples/<data set>/<n>`` are input, result and, if there is
-    one, ground truth of the first pictures of a validation.
+    The routing is summarized by :func:`clusir_modules.inspection.routing_report.summarize_routing`, over the latest
+    iterations, at most 200, and with several processes over the first one's images. Images without a task count as
+    "all". ``examples/<data set>/<n>`` are input, result and, if there is one, ground truth of the first pictures of a
+    validation.
 
     Args:
         writer: TensorBoard writer, or None: then nothing is written.
@@ -35,13 +35,14 @@ class Board:
 
     def __init__(self, writer: Any, net: nn.Module) -> None:
         self.writer = writer
-        self.routers = [module for module in net.modules() if isinstance(module, PCGRM)]
+        self.has_routing = returns_routing(net)
+        self.num_experts: list[int] = []
         self.watched: deque[tuple[list[str], list[tuple[Tensor, Tensor]]]] = deque(maxlen=_KEPT)
 
     @property
     def wants_routing(self) -> bool:
         """Whether there is a writer, and a network with routing."""
-        return self.writer is not None and bool(self.routers)
+        return self.writer is not None and self.has_routing
 
     def watch_routing(self, routings: Sequence[Any] | None, tasks: Sequence[str]) -> None:
         """Keep what the routers of one iteration chose; ``routings`` is None if nobody asked the network for it."""
@@ -49,13 +50,14 @@ class Board:
             return
         batch = routings[0].topk_indices.shape[0]
         named = list(tasks[:batch]) or ["all"] * batch
+        self.num_experts = [routing.expert_probs.shape[1] for routing in routings]
         # Copies: a captured step overwrites what it returned.
         self.watched.append((named, [(r.cluster_probs.detach().clone(), r.topk_indices.clone()) for r in routings]))
 
     def write_routing(self, iteration: int) -> None:
         """Write what was watched since the last call."""
         if self.watched:
-            for tag, value in summarize_routing(self.watched, [router.num_experts for router in self.routers]).items():
+            for tag, value in summarize_routing(self.watched, self.num_experts).items():
                 self.writer.add_scalar(tag, value, iteration)
             self.watched.clear()
 

@@ -19,6 +19,7 @@ from basicsr_plugin.run.changes import picture_paths
 from basicsr_plugin.run.folders import fit_name
 from clusir_modules.imaging.picture_files import Picture
 from clusir_modules.imaging.writing import write_picture
+from clusir_modules.serialization.atomic import remove_remains
 
 __all__ = ["Validator"]
 
@@ -110,6 +111,10 @@ class Validator:
         self.latest = {metric: _mean(values, metric) for metric in self.metrics if metric not in skipped}
         if self.latest:
             self._record(dataset_name, iteration, writer)
+
+    def clean(self) -> None:
+        """Remove what killed processes left of pictures half-written; nobody else may be writing."""
+        remove_remains(self.folder)
 
     def _write(self, image: Tensor, path: Path) -> None:
         """Write a picture; in training no full disk is worth the end of the run."""

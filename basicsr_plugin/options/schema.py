@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from basicsr_plugin.options.values import check_keys, check_not_nan, read_section
+from basicsr_plugin.options.values import check_finite, check_keys, read_section
 
 __all__ = [
     "FORMATS",
@@ -133,6 +133,8 @@ def _read_loss(section: str, entry: Mapping[str, Any]) -> LossOptions:
     settings = {key: value for key, value in entry.items() if key not in own}
     if "loss_weight" in settings:
         raise ValueError(f"{section}.loss_weight is called weight in a list of losses, got {settings['loss_weight']!r}")
+    if own.get("name") == "l_total":
+        raise ValueError(f"{section}.name must be another one than that of the sum of the losses, got 'l_total'")
     return read_section(section, {**own, "settings": settings}, LossOptions)
 
 
@@ -160,6 +162,8 @@ class ValOptions(Options, kw_only=True):
         """Compare options with each other."""
         if self.overlap is not None and self.tile is not None and self.overlap >= self.tile:
             raise ValueError(f"val.overlap must be below val.tile, {self.tile}, got {self.overlap}")
+        if self.overlap and self.tile is None:
+            raise ValueError(f"val.overlap needs val.tile, the side of the tiles, got {self.overlap} alone")
 
     def metric_options(self) -> dict[str, MetricOptions]:
         """The metrics by name.
@@ -295,7 +299,7 @@ def read_options(opt: Mapping[str, Any]) -> RunOptions:
         ValueError: An option is unknown, missing or not accepted, or does not fit another one.
     """
     check_keys("", opt, RunOptions.__struct_fields__)
-    check_not_nan(opt)
+    check_finite(opt)
     sections = {
         name: read_section(name, opt[name], kind) for name, kind in _SECTIONS.items() if opt.get(name) is not None
     }

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 import msgspec
 from msgspec import Meta
 
-__all__ = ["check_keys", "check_not_nan", "check_part", "describe", "parameter_names", "read_section", "suggest"]
+__all__ = ["check_finite", "check_keys", "check_part", "describe", "parameter_names", "read_section", "suggest"]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -136,20 +136,20 @@ def suggest(given: str, accepted: Iterable[str]) -> str:
     return f"{hint} (accepted: {', '.join(accepted)})"
 
 
-def check_not_nan(options: Any, name: str = "") -> None:
-    """Refuse NaN anywhere: no option means it.
+def check_finite(options: Any, name: str = "") -> None:
+    """Refuse NaN and infinity anywhere: no option means them.
 
     Raises:
-        ValueError: An option is NaN.
+        ValueError: An option is NaN or infinite.
     """
     if isinstance(options, Mapping):
         for key, value in options.items():
-            check_not_nan(value, f"{name}.{key}".lstrip("."))
+            check_finite(value, f"{name}.{key}".lstrip("."))
     elif isinstance(options, list | tuple):
-        for value in options:
-            check_not_nan(value, name)
-    elif isinstance(options, float) and math.isnan(options):
-        raise ValueError(f"{name} must be a number, got {options!r}")
+        for number, value in enumerate(options):
+            check_finite(value, f"{name}[{number}]")
+    elif isinstance(options, float) and not math.isfinite(options):
+        raise ValueError(f"{name} must be a finite number, got {options!r}")
 
 
 def check_part(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -15,7 +16,7 @@ from basicsr_plugin.options.schema import DatasetOptions, LossOptions, MetricOpt
 from basicsr_plugin.options.schema import read_options as read_sections
 from basicsr_plugin.options.values import check_part, read_section, suggest
 from basicsr_plugin.run.optimizers import find_optimizer
-from basicsr_plugin.run.schedulers import LinearWarmupCosineLR, find_scheduler
+from basicsr_plugin.run.schedulers import LinearWarmupCosineLR, find_scheduler, require_rates
 
 __all__ = ["check_folders", "read_options"]
 
@@ -147,7 +148,7 @@ def _check_network(options: RunOptions) -> None:
 
     section = options.network_g
     network = _lookup(ARCH_REGISTRY, section.get("type"), "network_g")
-    check_part("network_g", section, network)
+    check_part("network_g", section, inspect.unwrap(network))
     if network.__module__.startswith("clusir_modules"):  # others may not know the meta device
         settings = {key: value for key, value in section.items() if key != "type"}
         _try("network_g", settings, lambda given: _build_on_meta(network, given))
@@ -204,6 +205,9 @@ def _check_train(train: TrainOptions) -> None:
     settings = {key: value for key, value in train.optim_g.items() if key != "type"}
     if "lr" not in settings:
         raise ValueError("train.optim_g.lr is missing: it must be a number > 0")
+    if settings["lr"] == 0:
+        raise ValueError("train.optim_g.lr must be a number > 0, got 0: nothing would be learned")
+    rate = float(settings["lr"])
     parameter = torch.nn.Parameter(torch.zeros(1))
     _try("train.optim_g", settings, lambda given: optimizer([parameter], **given))
 
@@ -218,7 +222,11 @@ def _check_train(train: TrainOptions) -> None:
             raise ValueError(
                 f"train.warmup_iter must be -1 with LinearWarmupCosineLR, which has its own, got {train.warmup_iter}"
             )
-    _try("train.scheduler", settings, lambda given: scheduler(torch.optim.SGD([parameter], lr=1.0), **given))
+
+    def schedule(given: Mapping[str, Any]) -> None:
+        require_rates(scheduler(torch.optim.SGD([parameter], lr=rate), **given), train.total_iter)
+
+    _try("train.scheduler", settings, schedule)
 
     for section, loss in train.loss_options().items():
         _check_loss(section, loss)
@@ -237,8 +245,23 @@ def _check_loss(section: str, loss: LossOptions) -> None:
     check_part(section, loss.settings, function, skip=("routings", "net", "loss_weight"))
     if on_routing and loss.stages is not None:
         raise ValueError(f"{section}.stages is for losses on the picture, got {loss.stages!r} for {loss.type}")
-    if not on_routing and loss.type != "PerceptualLoss":  # which would load its own weights
+    if loss.type == "PerceptualLoss":  # building it would load the weights of VGG
+        _check_layers(section, loss.settings)
+    elif not on_routing:
         _try(section, loss.settings, lambda given: function(**given))
+
+
+def _check_layers(section: str, settings: Mapping[str, Any]) -> None:
+    from basicsr.archs.vgg_arch import NAMES, insert_bn
+
+    kind = settings.get("vgg_type", "vgg19")
+    names = NAMES.get(kind.removesuffix("_bn"))
+    if names is None:
+        raise ValueError(f"{section}.vgg_type must be one of {', '.join(NAMES)}, or that with _bn, got {kind!r}")
+    known = insert_bn(names) if kind.endswith("_bn") else names
+    for layer in settings["layer_weights"]:
+        if layer not in known:
+            raise ValueError(f"{section}.layer_weights: {kind} has no layer {layer!r}{suggest(str(layer), known)}")
 
 
 def _check_metric(section: str, metric: MetricOptions) -> None:

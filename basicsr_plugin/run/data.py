@@ -17,6 +17,9 @@ def build_seeded_dataset(section: Mapping[str, Any], opt: Mapping[str, Any]) -> 
     Args:
         section: The section.
         opt: The whole options.
+
+    Raises:
+        ValueError: An option of the data set is missing.
     """
     from basicsr.data import build_dataset
 
@@ -24,7 +27,11 @@ def build_seeded_dataset(section: Mapping[str, Any], opt: Mapping[str, Any]) -> 
     from basicsr_plugin.data.named_samples import NamedSamples
 
     training = section["phase"] == "train"
-    dataset = build_dataset({**section, "manual_seed": opt["manual_seed"]} if training else section)
+    try:
+        dataset = build_dataset({**section, "manual_seed": opt["manual_seed"]} if training else section)
+    except KeyError as error:  # data sets of BasicSR read their options as they come to them
+        name = next(name for name, other in opt["datasets"].items() if other is section)
+        raise ValueError(f"datasets.{name}.{error.args[0]} is missing: {section['type']} needs it") from error
     if getattr(dataset, "accepts_epoch", False):
         return dataset
     return EpochSeeded(dataset, seed=opt["manual_seed"]) if training else NamedSamples(dataset)

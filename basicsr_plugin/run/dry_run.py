@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -46,7 +47,7 @@ def try_out(options: Mapping[str, Any]) -> None:
         Exception: Whatever else the run would have ended with.
     """
     if not is_ours(options):
-        raise ValueError(f"--check is for RestorationModel, got model_type {options.get('model_type')!r}")
+        raise ValueError(f"--check is for model_type RestorationModel, got {options.get('model_type')!r}")
     root = Path(options["path"]["experiments_root" if options["is_train"] else "results_root"])
     _require_writable(root)
     with tempfile.TemporaryDirectory() as folder:
@@ -78,11 +79,16 @@ def _try_model(opt: dict[str, Any], datasets: Mapping[str, Any], state: dict[str
             samples = [datasets["train"][index] for index in itertools.islice(indices, sampler.batch_size)]
             model.feed_data(default_collate(samples))
             model.optimize_parameters(iteration)
+        if model.stepper.skipped.in_a_row:
+            raise ValueError("the first step cannot be taken: the loss or its gradient is not finite, see the log")
         model.save(0, model.stepper.accum_iter, required=True)
     if opt.get("val") is not None:
         for phase, dataset in datasets.items():
             if phase != "train":
                 model.validation(_FirstPicture(dataset), 0 if opt["is_train"] else opt["name"], None, save_img=True)
+                for metric, value in model.validator.latest.items():
+                    if math.isnan(value):
+                        raise ValueError(f"val.metrics.{metric} is NaN for the first picture of datasets.{phase}")
 
 
 def _require_pictures(section: str, dataset: Any, scale: int) -> None:

@@ -8,7 +8,7 @@ from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepResta
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["LinearWarmupCosineLR", "find_scheduler"]
+__all__ = ["LinearWarmupCosineLR", "find_scheduler", "require_rates"]
 
 
 class LinearWarmupCosineLR(LRScheduler):
@@ -56,6 +56,29 @@ class LinearWarmupCosineLR(LRScheduler):
         progress = min((step - self.warmup_iter) / (self.total_iter - self.warmup_iter), 1.0)
         fall = (1 + math.cos(math.pi * progress)) / 2
         return [self.eta_min + (base - self.eta_min) * fall for base in self.base_lrs]
+
+
+def require_rates(scheduler: LRScheduler, total_iter: int) -> None:
+    """Look at the rates of a new schedule where it turns, and in the last iteration.
+
+    Args:
+        scheduler: Its optimizer is used up by this.
+        total_iter: Iterations of the run.
+
+    Raises:
+        ValueError: There is no rate, or it is negative or not finite.
+    """
+    turns = [turn for name in ("milestones", "restarts", "cumulative_period") for turn in getattr(scheduler, name, ())]
+    for done in sorted({turn for turn in turns if turn < total_iter} | {0, total_iter - 1}):
+        scheduler.last_epoch = done
+        try:
+            rates = scheduler.get_lr()
+        except (TypeError, ArithmeticError) as error:
+            raise ValueError(f"it has no rate for iteration {done + 1} of {total_iter}") from error
+        for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+            if not 0 <= rate < math.inf:
+                raise ValueError(f"the rate must be a number >= 0, got {rate} in iteration {done + 1} of {total_iter}")
+            group["lr"] = rate
 
 
 _SCHEDULERS: dict[str, type[LRScheduler]] = {

@@ -130,6 +130,8 @@ def parse(root: str, *, is_train: bool = True) -> tuple[dict[str, Any], Any, Arg
             _require_single(self.duplicates, opt)
             files.override(opt, own.force_yml)
             if is_ours(opt):
+                if opt.get("path") is None:
+                    opt["path"] = {}
                 read_options({**opt, "is_train": is_train})
             return opt
 

@@ -89,26 +89,23 @@ class States:
         models: Folder of the weights.
         training_states: Folder of the states.
         file_format: Of the weights, see :func:`write_weights`.
-        pictures: Folder of the pictures of validations.
     """
 
     def __init__(
-        self,
-        models: str | os.PathLike[str],
-        training_states: str | os.PathLike[str],
-        file_format: str,
-        pictures: str | os.PathLike[str] | None = None,
+        self, models: str | os.PathLike[str], training_states: str | os.PathLike[str], file_format: str
     ) -> None:
         self.models = Path(models)
         self.training_states = Path(training_states)
         self.file_format = file_format
-        self.pictures = pictures
 
     def clean(self) -> None:
         """Remove what killed processes left half-written; nobody else may be writing."""
-        with_pictures = [Path(folder) for folder, _, _ in os.walk(self.pictures)] if self.pictures else []
-        for folder in (self.models, self.training_states, *with_pictures):
+        for folder in (self.models, self.training_states):
             remove_remains(folder)
+
+    def holds(self, path: str | None) -> bool:
+        """Whether a training state is one of this run."""
+        return path is not None and Path(path).absolute().parent == self.training_states.absolute()
 
     def save_weights(
         self, weights: Mapping[str, Mapping[str, Tensor]], stem: str, metadata: Mapping[str, str] | None

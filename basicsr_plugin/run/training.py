@@ -221,7 +221,7 @@ def _start_log(opt: dict[str, Any]) -> logging.Logger:
     logger = get_root_logger(log_level=logging.INFO, log_file=os.path.join(opt["path"]["log"], name))
     for handler in logger.handlers:
         stream = getattr(handler, "stream", None)
-        if hasattr(stream, "reconfigure"):
+        if hasattr(stream, "reconfigure") and not stream.closed:
             stream.reconfigure(errors="backslashreplace")  # names of files that are no text
     return logger
 

@@ -54,8 +54,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_remains(folder: Path) -> None:
-    """Remove from a folder what killed processes left half-written; nobody else may be writing there."""
-    for path in folder.glob(".*.tmp*"):
+    """Remove what killed processes left half-written in a folder and those in it; nobody else may be writing there."""
+    for path in folder.rglob(".*.tmp*"):
         if _TEMPORARY.fullmatch(path.name):
             with suppress(OSError):
                 path.unlink()

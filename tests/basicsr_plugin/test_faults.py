@@ -168,14 +168,15 @@ class Killed(Exception):
     """Stands in for the end of the process."""
 
 
+def call_killed():
+    raise Killed
+
+
 def test_a_kill_between_checkpoint_and_validation_loses_no_best_value(train, options, tmp_path, monkeypatch):
     train(options, root=tmp_path / "undisturbed")
 
-    def kill(*args):
-        raise Killed
-
     with monkeypatch.context() as patch:
-        patch.setattr(RestorationModel, "validation", kill)
+        patch.setattr(RestorationModel, "validation", lambda *args: call_killed())
         with pytest.raises(Killed):
             train(options, root=tmp_path / "killed")
     assert state(tmp_path / "killed", 10)["validation_due"]
@@ -213,6 +214,47 @@ def test_a_disk_that_fills_up_leaves_a_checkpoint_out_and_the_run_goes_on(
     assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
 
 
+@pytest.mark.parametrize("errors", [0, 1])
+def test_a_kill_in_the_last_validation_loses_nothing_either(train, options, tmp_path, monkeypatch, errors):
+    """The state that is resumed is the last one: it is renewed, though nothing is left to train."""
+    train(options, root=tmp_path / "undisturbed")
+    validate, failed = RestorationModel.validation, []
+
+    def kill(self, loader, current_iter, *args):
+        if current_iter == 20:
+            raise Killed
+        validate(self, loader, current_iter, *args)
+
+    def write(content, path):
+        if path.name == "20.state" and len(failed) < errors:
+            failed.append(path)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        atomic.write_whole(content, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RestorationModel, "validation", kill)
+        with pytest.raises(Killed):
+            train(options, root=tmp_path / "killed")
+    assert state(tmp_path / "killed", 20)["validation_due"]
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_whole", write)
+        train(options, "--auto_resume", root=tmp_path / "killed")
+    assert len(failed) == errors
+    assert_same_end(tmp_path / "killed", tmp_path / "undisturbed")
+
+
+def test_a_state_of_another_run_is_not_taken_for_ones_own(train, options, tmp_path, monkeypatch):
+    """A validation is made up for, but a state without its weights would be none."""
+    with monkeypatch.context() as patch:
+        patch.setattr(RestorationModel, "validation", lambda *args: call_killed())
+        with pytest.raises(Killed):
+            train(options, root=tmp_path / "killed")
+    options["path"]["resume_state"] = str(tmp_path / "killed/experiments/run/training_states/10.state")
+    train(options, root=tmp_path / "other")
+    folder = tmp_path / "other/experiments/run/training_states"
+    assert sorted(path.name for path in folder.iterdir()) == ["15.state", "20.state"]
+
+
 @pytest.mark.parametrize("writing", [1, 2])
 def test_a_last_checkpoint_that_a_full_disk_cost_is_written_at_the_end(
     train, options, tmp_path, monkeypatch, messages, writing
@@ -239,27 +281,47 @@ def test_a_last_checkpoint_that_a_full_disk_cost_is_written_at_the_end(
     assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
 
 
-def test_a_last_checkpoint_that_stays_impossible_ends_the_run_with_the_error_after_the_final_weights(
+def test_a_last_checkpoint_that_cannot_be_written_ends_the_run_with_an_error_and_it_can_go_on(
     train, options, tmp_path, monkeypatch
 ):
+    """The weights could be written; without an error the run would seem complete, with its last state missing."""
     train(options, root=tmp_path / "undisturbed")
 
-    def full(path, mode):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     def write(content, path):
-        with monkeypatch.context() as disk:
-            if path.name == "20.state":
-                disk.setattr(atomic, "open", full, raising=False)
-            atomic.write_whole(content, path)
+        if path.name == "20.state":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        atomic.write_whole(content, path)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "write_whole", write)
-        with pytest.raises(OSError, match=r"20\.state: No space left"):
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             train(options, root=tmp_path / "full")
-    assert (tmp_path / "full/experiments/run/models/net_g_latest.pth").exists()
     train(options, "--auto_resume", root=tmp_path / "full")
     assert_same_end(tmp_path / "full", tmp_path / "undisturbed")
+
+
+def test_a_picture_that_a_kill_left_half_written_is_gone_after_resuming(train, options, tmp_path, monkeypatch):
+    from basicsr_plugin.models import validation
+
+    options["val"]["save_img"] = True
+    train(options, root=tmp_path / "undisturbed")
+
+    def kill(picture, path):
+        (path.parent / f".{32 * 'a'}.tmp.png").write_bytes(b"half")
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "write_picture", kill)
+        with pytest.raises(Killed):
+            train(options, root=tmp_path / "killed")
+    assert len(list(tmp_path.glob("killed/**/.*.tmp.png"))) == 1
+    train(options, "--auto_resume", root=tmp_path / "killed")
+    pictures = [
+        {path.relative_to(root): path.read_bytes() for path in (root / "experiments/run/visualization").rglob("*.png")}
+        for root in (tmp_path / "killed", tmp_path / "undisturbed")
+    ]
+    assert pictures[0] == pictures[1]
+    assert len(pictures[1]) == 2 * 2 * 5
 
 
 class TestData:

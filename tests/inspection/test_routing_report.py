@@ -45,3 +45,23 @@ def test_the_summary_is_the_mean_of_each_task() -> None:
     assert summary["clusters/level1/noise/3"] == pytest.approx(0.6)
     assert summary["clusters/level1/rain/0"] == pytest.approx((1 + 0.05 + 1) / 3)
     assert {tag.split("/")[2] for tag in summary} == {"noise", "rain"}
+
+
+def test_the_summary_of_many_batches_is_the_mean_over_the_images_of_each_task() -> None:
+    generator = torch.Generator().manual_seed(0)
+    watched, rows = [], []
+    for tasks in (["a", "b", "a"], ["b"], ["c", "a"]):
+        posterior = torch.rand(len(tasks), 4, generator=generator).softmax(dim=1)
+        chosen = torch.stack([torch.randperm(5, generator=generator)[:2] for _ in tasks])
+        watched.append((tasks, [(posterior, chosen)]))
+        rows += [(t, p.tolist(), c.tolist()) for t, p, c in zip(tasks, posterior, chosen, strict=True)]
+    summary = summarize_routing(watched, [5])
+    assert len(summary) == 3 * (4 + 5)
+    for task in "abc":
+        own = [(posterior, chosen) for name, posterior, chosen in rows if name == task]
+        for cluster in range(4):
+            mean = sum(posterior[cluster] for posterior, _ in own) / len(own)
+            assert summary[f"clusters/level1/{task}/{cluster}"] == pytest.approx(mean, abs=1e-6)
+        for expert in range(5):
+            share = sum(expert in chosen for _, chosen in own) / len(own)
+            assert summary[f"experts/level1/{task}/{expert}"] == pytest.approx(share, abs=1e-6)

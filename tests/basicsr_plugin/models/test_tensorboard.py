@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from own_parts import SoftmaxRouter
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import clusir_modules as cm
 
 NETWORK = {
     "type": "ClusIR", "dim": 8, "num_blocks": [0, 0, 0, 0], "num_decoder_blocks": [0, 0, 0], "num_refinement_blocks": 0,
@@ -102,3 +105,15 @@ class TestRun:
         tags = events(tmp_path).Tags()["scalars"]
         assert "losses/l_pix" in tags
         assert [tag for tag in tags if tag.startswith(("experts", "clusters"))] == []
+
+    def test_a_router_of_ones_own_is_shown_too(self, logged, train, tmp_path, monkeypatch):
+        monkeypatch.setattr(cm.PARTS["router"], "_objects", dict(cm.PARTS["router"]._objects))
+        cm.PARTS["router"].register(SoftmaxRouter)
+        logged["network_g"]["router"] = "SoftmaxRouter"
+        train(logged)
+        found = events(tmp_path)
+        for task in ("noise", "low_light"):
+            assert scalars(found, f"clusters/level2/{task}/0") == [(2, 1), (4, 1)], "it has one cluster"
+            used = [scalars(found, f"experts/level2/{task}/{e}")[-1][1] for e in range(3)]
+            assert sum(used) == pytest.approx(2, abs=1e-5)
+        assert "clusters/level2/noise/1" not in found.Tags()["scalars"]
