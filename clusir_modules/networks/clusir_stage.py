@@ -197,6 +197,7 @@ class ClusIRStage(ClusIREncoder):
     def _prompt(self, level: int, routings: Sequence[Routing], skip: Tensor) -> Tensor:
         tokens = self.prompt_fusions[level](routings[level].prompt, routings[-1].prompt)
         generation = self.prompt_blocks[level]
-        size = (1, 1) if getattr(generation, "size", None) == 1 else (skip.shape[2], skip.shape[3])
+        scale = 2 if cast(_DecoderLevel, self.decoder[level]).halved else 1
+        size = (1, 1) if getattr(generation, "size", None) == 1 else (skip.shape[2] // scale, skip.shape[3] // scale)
         prompt: Tensor = generation(tokens, size)
         return prompt

@@ -25,6 +25,7 @@ def build(settings: dict[str, Any], folder: Path, *, rank: int, world: int) -> A
     folders = {name: str(folder / name) for name in ("models", "training_states", "visualization")}
     torch.manual_seed(rank)  # DistributedDataParallel hands the first one's weights round.
     network = {"type": "clusir_tiny", "dim": 8, "embed_dim": 16, "num_blocks": [1] * 4, "num_heads": [1] * 4}
+    network["standardize_evidence"] = False  # its moments are those of each process's own batches
     settings = dict(settings)
     train = {
         "ema_decay": 0.9,

@@ -143,7 +143,9 @@ def test_two_processes_on_cpus_train_as_one_with_both_batches(
 ):
     make_pictures(tmp_path / "eight", 8)
     options["datasets"]["train"].update(make_paired("train", tmp_path / "eight"))
-    options["network_g"] = {"type": "clusir_tiny", "dim": 8, "num_heads": [1, 1, 1, 1]}
+    # moments of a batch are those of each process's part of it
+    settings = {"dim": 8, "num_heads": [1, 1, 1, 1], "standardize_evidence": False}
+    options["network_g"] = {"type": "clusir_tiny", **settings}
     options["datasets"]["train"].update(batch_size_per_gpu=2, gt_size=32, use_hflip=False, use_rot=False)
     options["train"].update(total_iter=2, ema_decay=0, optim_g={"type": "SGD", "lr": 0.1})
     options["train"]["scheduler"] = {"type": "MultiStepLR", "milestones": [100]}
@@ -151,7 +153,7 @@ def test_two_processes_on_cpus_train_as_one_with_both_batches(
     torch.manual_seed(0)
     from clusir_modules.networks.clusir import clusir_tiny
 
-    torch.save({"params": clusir_tiny(dim=8, num_heads=(1, 1, 1, 1)).state_dict()}, tmp_path / "start.pth")
+    torch.save({"params": clusir_tiny(**settings).state_dict()}, tmp_path / "start.pth")
     options["path"]["pretrain_network_g"] = str(tmp_path / "start.pth")
     file = save_options(options, tmp_path / "options.yml")
     result = call(

@@ -447,3 +447,16 @@ class TestReset:
         experts = level.moe.experts
         assert 0.05 < float(experts.project_weight.abs().max()) * experts.hidden_dim**0.5 <= 0.1
         assert 0.5 < float(experts.expand_weight.abs().max()) * experts.dim**0.5 <= 1
+
+
+def test_prompts_of_some_size_fit_a_level_that_is_halved():
+    prompts = cm.Prompts(generation=partial(cm.PGB, num_components=3, size=4))
+    net = cm.ClusIR(**{**SMALL, "halved_levels": 3}, prompts=prompts)
+    sizes = []
+    for block in net.stages[0].prompt_blocks:
+        block.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[2:])))
+    output = net(torch.rand(2, 3, 37, 50))
+    assert output.shape == (2, 3, 37, 50)
+    assert sorted(sizes) == [(6, 8), (12, 16), (24, 32)], "half of 48x64 and of its halves"
+    output.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.stages[0].prompt_blocks.parameters())

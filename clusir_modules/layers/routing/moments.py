@@ -23,6 +23,9 @@ class RunningStandardization(nn.Module):
     ``docs/design.md``). Unlike in batch norm the moments of the past are used in training too, so that an image does
     not depend on its batch mates; a layer norm of each image keeps what all have in common.
 
+    Of several processes each counts its own batches; ``DistributedDataParallel`` hands on the moments of the first, as
+    it does with those of batch norm.
+
     Args:
         dim: channels.
         momentum: weight :math:`\mu` of the ``n``-th batch of training, in [0, 1]; in eval the moments stay.
