@@ -10,6 +10,7 @@ from ...ops.checks import check_feature_map, check_number, check_positive
 __all__ = ["RunningStandardization"]
 
 _SMALLEST = 1e-3  # deviations below are not divided by
+_FARTHEST = 100.0  # deviations from the mean; what lies beyond counts as that
 
 
 class RunningStandardization(nn.Module):
@@ -22,6 +23,9 @@ class RunningStandardization(nn.Module):
     and a router that sees only the direction of its input then puts them all into one cluster (this project's choice,
     ``docs/design.md``). Unlike in batch norm the moments of the past are used in training too, so that an image does
     not depend on its batch mates; a layer norm of each image keeps what all have in common.
+
+    One damaged image must not spoil the moments of all that follow: for them a value farther than 100 deviations from
+    the mean counts as 100, and NaN as the mean.
 
     Of several processes each counts its own batches; ``DistributedDataParallel`` hands on the moments of the first, as
     it does with those of batch norm.
@@ -61,15 +65,20 @@ class RunningStandardization(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_feature_map(x, self.dim)
-        centered = x - self.mean.to(x)[:, None, None]
-        y = centered / (self.deviation.to(x)[:, None, None] + _SMALLEST)
+        scale = self.deviation + _SMALLEST
+        y = (x - self.mean.to(x)[:, None, None]) / scale.to(x)[:, None, None]
         if self.training:
             with torch.no_grad():
-                self.batches += 1
-                weight = (1 / (self.batches + 1)).clamp_min(self.momentum).to(self.mean)
-                self.deviation.lerp_(centered.abs().mean(dim=(0, 2, 3)).to(self.deviation), weight)
-                self.mean.lerp_(x.mean(dim=(0, 2, 3)).to(self.mean), weight)
+                self._count(y, scale)
         return y
+
+    def _count(self, y: Tensor, scale: Tensor) -> None:
+        self.batches += 1
+        weight = torch.reciprocal(self.batches + 1).clamp_min(self.momentum).to(scale)
+        y = y.to(scale).clamp(-_FARTHEST, _FARTHEST).nan_to_num(nan=0.0)
+        shift, deviation = torch.stack((y, y.abs())).mean(dim=(1, 3, 4)) * scale
+        self.mean.addcmul_(shift, weight)
+        self.deviation.lerp_(deviation, weight)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, momentum={self.momentum}"

@@ -53,6 +53,18 @@ def test_a_router_tells_images_apart_that_have_nearly_everything_in_common() -> 
     assert spread(module(images)) > 0.05
 
 
+@pytest.mark.parametrize("damage", [float("nan"), float("inf"), -1e30], ids=str)
+def test_a_damaged_image_does_not_spoil_the_moments(damage: float) -> None:
+    mean, std = torch.tensor([100.0, -3.0]), torch.tensor([20.0, 1.0])
+    module = RunningStandardization(2).double()
+    for number, x in enumerate(batches(1500, mean, std)):
+        if number in (0, 700, 1400):
+            x[3] = damage
+        module(x)
+    torch.testing.assert_close(module.mean, mean.double(), atol=0.2, rtol=0.2)
+    torch.testing.assert_close(module.deviation, std.double() * DEVIATION_OF_NORMAL, atol=0, rtol=0.3)
+
+
 def test_an_image_does_not_depend_on_its_batch_mates_and_moments_stay_in_eval() -> None:
     module = RunningStandardization(4)
     x = torch.randn(3, 4, 1, 1)
