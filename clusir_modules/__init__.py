@@ -38,6 +38,7 @@ from .networks.mprnet import MPRNet, mprnet_deblurring, mprnet_denoising, mprnet
 from .networks.mprnet_settings import convert_mprnet_state_dict
 from .networks.parts import PARTS, Prompts
 from .ops.dwt import dwt2d, idwt2d
+from .ops.wavelet_levels import iswt2d, swt2d, wavedec2, waverec2
 from .serialization.registry import NETWORKS, Registry
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "convert_mprnet_state_dict",
     "dwt2d",
     "idwt2d",
+    "iswt2d",
     "load_balance_loss",
     "mprnet_deblurring",
     "mprnet_denoising",
@@ -88,6 +90,9 @@ __all__ = [
     "orthogonality_loss",
     "restore",
     "restore_file",
+    "swt2d",
+    "wavedec2",
+    "waverec2",
 ]
 
 __version__ = "0.1.0"

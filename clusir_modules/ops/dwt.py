@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,12 @@ from .constants import constants
 from .precision import full_precision, widen
 from .tracing import exporting
 
-__all__ = ["dwt2d", "idwt2d"]
+if TYPE_CHECKING:
+    import pywt
+
+__all__ = ["WaveLike", "dwt2d", "idwt2d"]
+
+WaveLike: TypeAlias = "str | pywt.Wavelet"
 
 _MODES = frozenset({"zero", "symmetric", "reflect", "periodization"})
 _HAAR_NAMES = frozenset({"haar", "db1"})
@@ -147,21 +152,38 @@ def haar_synthesis(ll: Tensor, details: Tensor) -> Tensor:
     return x
 
 
-def check_wave(wave: str, mode: str = "zero") -> None:
-    """Refuse a name that PyWavelets does not know as a discrete wavelet, or an unknown boundary mode.
+def check_wave(wave: str) -> None:
+    """Refuse a name that PyWavelets does not know as a discrete wavelet.
 
     Raises:
-        TypeError: ``wave`` or ``mode`` is not a string.
-        ValueError: ``wave`` or ``mode`` is unknown.
+        TypeError: ``wave`` is not a string.
+        ValueError: ``wave`` is unknown.
     """
-    check_choice("mode", mode, _MODES)
     if not isinstance(wave, str):
         raise TypeError(f"wave must be a str, got {type(wave).__name__} {wave!r}")
     if wave not in _HAAR_NAMES:
-        _filter_bank(wave)
+        filter_bank(wave)
 
 
-def _filter_bank(wave: str) -> tuple[tuple[float, ...], ...]:
+def remember_wave(wave: WaveLike) -> str:
+    """Name of a discrete wavelet, under which :func:`filter_bank` finds its taps.
+
+    Raises:
+        TypeError: ``wave`` is neither a name nor a ``pywt.Wavelet``.
+        ValueError: the name is unknown.
+    """
+    if isinstance(wave, str):
+        check_wave(wave)
+        return wave
+    if not hasattr(wave, "filter_bank"):
+        raise TypeError(f"wave must be a name or a pywt.Wavelet, got {type(wave).__name__} {wave!r}")
+    bank = tuple(tuple(taps) for taps in wave.filter_bank)
+    name = f"{wave.name} {hash(bank):x}"  # two of one name may differ
+    _FILTER_BANKS.setdefault(name, bank)
+    return name
+
+
+def filter_bank(wave: str) -> tuple[tuple[float, ...], ...]:
     """Taps ``(dec_lo, dec_hi, rec_lo, rec_hi)`` of an orthogonal or biorthogonal wavelet, all of one even length.
 
     A plain dictionary remembers them, which ``torch.compile`` reads as a constant; it cannot trace pywt.
@@ -175,7 +197,7 @@ def _filter_bank(wave: str) -> tuple[tuple[float, ...], ...]:
     return _FILTER_BANKS[wave]
 
 
-def _extend(x: Tensor, dim: int, left: int, right: int, mode: str) -> Tensor:
+def extend(x: Tensor, dim: int, left: int, right: int, mode: str) -> Tensor:
     """Extend ``x`` along ``dim`` by gathering; any extension of any length is defined, also longer than the signal."""
     size = x.shape[dim]
     index = torch.arange(-left, size + right, device=x.device)
@@ -205,7 +227,7 @@ def _analyze(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: str
     if mode == "zero":
         x = F.pad(x, (left, right) if dim == 3 else (0, 0, left, right))
     else:
-        x = _extend(x, dim, left, right, mode)
+        x = extend(x, dim, left, right, mode)
     shape = (2, 1, 1, length) if dim == 3 else (2, 1, length, 1)
     weight = constants((*taps[0][::-1], *taps[1][::-1]), x).view(shape).repeat(channels, 1, 1, 1)
     return F.conv2d(x, weight, stride=(1, 2) if dim == 3 else (2, 1), groups=channels)
@@ -217,7 +239,7 @@ def _synthesize(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: 
     start, kept = length - 2, 2 * size - length + 2
     if mode == "periodization":
         border = length // 4 + 1
-        x = _extend(x, dim, border, border, mode)
+        x = extend(x, dim, border, border, mode)
         start, kept = length // 2 - 1 + 2 * border, 2 * size
     if kept < 1:
         raise ValueError(f"ll and details are too small for a wavelet of {length} taps, got {size} along dim {dim}")
@@ -236,9 +258,9 @@ def analyze_stacked(x: Tensor, wave: str, mode: str = "zero") -> tuple[Tensor, T
                 if mode == "zero":
                     x = F.pad(x, (0, added) if dim == 3 else (0, 0, 0, added))
                 else:
-                    x = _extend(x, dim, 0, added, "reflect" if mode == "reflect" else "symmetric")
+                    x = extend(x, dim, 0, added, "reflect" if mode == "reflect" else "symmetric")
         return haar_analysis(x)
-    taps = _filter_bank(wave)
+    taps = filter_bank(wave)
     with full_precision(x):
         bands = _analyze(_analyze(widen(x), taps, 3, mode), taps, 2, mode).to(x.dtype).unflatten(1, (-1, 4))
     return bands[:, :, 0], bands[:, :, 1:].transpose(1, 2).flatten(1, 2)
@@ -248,13 +270,13 @@ def synthesize_stacked(ll: Tensor, bands: Tensor, wave: str, mode: str = "zero")
     """Inverse of :func:`analyze_stacked`, unchecked."""
     if wave in _HAAR_NAMES:
         return haar_synthesis(ll, bands)
-    taps = _filter_bank(wave)
+    taps = filter_bank(wave)
     stacked = torch.cat((ll.unsqueeze(2), bands.unflatten(1, (3, -1)).transpose(1, 2)), dim=2).flatten(1, 2)
     with full_precision(ll):
         return _synthesize(_synthesize(widen(stacked), taps, 2, mode), taps, 3, mode).to(ll.dtype)
 
 
-def dwt2d(x: Tensor, wave: str = "haar", mode: str = "zero") -> tuple[Tensor, Tensor]:
+def dwt2d(x: Tensor, wave: WaveLike = "haar", mode: str = "zero") -> tuple[Tensor, Tensor]:
     """Split a map into one low-pass and three detail bands at half resolution.
 
     One level of the separable transform, equal to ``pytorch_wavelets.DWTForward(J=1, wave=wave, mode=mode)``.
@@ -265,7 +287,7 @@ def dwt2d(x: Tensor, wave: str = "haar", mode: str = "zero") -> tuple[Tensor, Te
 
     Args:
         x: floating-point map ``(B, C, H, W)``, any values, any ``H, W >= 1``.
-        wave: a discrete wavelet of PyWavelets.
+        wave: a discrete wavelet of PyWavelets, by name or as ``pywt.Wavelet``, which may have filters of your own.
         mode: extension at the border: "zero", "symmetric" (the edge repeated), "reflect" (the edge not repeated) or
             "periodization" (cyclic, no more coefficients than needed).
 
@@ -275,7 +297,7 @@ def dwt2d(x: Tensor, wave: str = "haar", mode: str = "zero") -> tuple[Tensor, Te
         for periodization; ``w`` likewise.
 
     Raises:
-        TypeError: ``x`` is not floating point.
+        TypeError: ``x`` is not floating point, or ``wave`` is neither a name nor a wavelet.
         ValueError: ``x`` is not 4-D, or ``wave`` or ``mode`` is unknown.
 
     Example:
@@ -286,12 +308,13 @@ def dwt2d(x: Tensor, wave: str = "haar", mode: str = "zero") -> tuple[Tensor, Te
     Reference: Mallat, "A theory for multiresolution signal decomposition", PAMI 1989.
     """
     check_feature_map(x)
-    check_wave(wave, mode)
+    wave = remember_wave(wave)
+    check_choice("mode", mode, _MODES)
     ll, bands = analyze_stacked(x, wave, mode)
     return ll, bands.unflatten(1, (3, -1)).transpose(1, 2)
 
 
-def idwt2d(ll: Tensor, details: Tensor, wave: str = "haar", mode: str = "zero") -> Tensor:
+def idwt2d(ll: Tensor, details: Tensor, wave: WaveLike = "haar", mode: str = "zero") -> Tensor:
     """Put the four bands of :func:`dwt2d` together again.
 
     Equal to ``pytorch_wavelets.DWTInverse(wave=wave, mode=mode)``. A map of odd height or width comes back one larger,
@@ -312,7 +335,8 @@ def idwt2d(ll: Tensor, details: Tensor, wave: str = "haar", mode: str = "zero") 
         ValueError: the shapes do not belong together or are too small for the wavelet, ``wave`` or ``mode`` is unknown.
     """
     check_feature_map(ll, name="ll")
-    check_wave(wave, mode)
+    wave = remember_wave(wave)
+    check_choice("mode", mode, _MODES)
     if not isinstance(details, Tensor):
         raise TypeError(f"details must be a torch.Tensor (B, C, 3, h, w), got {type(details).__name__}")
     batch, channels, height, width = ll.shape

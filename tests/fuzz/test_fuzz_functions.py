@@ -77,6 +77,25 @@ class TestWavelets:
             assert y.dtype == ll.dtype
             assert torch.isfinite(y).all()
 
+    @fuzz("wavedec2", "waverec2", recipe=recipes(), wave=WAVES, mode=MODES, level=st.integers(0, 3))
+    def test_several_levels_come_back(self, recipe: Recipe, wave: str, mode: str, level: int) -> None:
+        x = recipe.map(2)
+        bands = cm.wavedec2(x, wave, mode, level=level)
+        assert len(bands) == level + 1
+        back = cm.waverec2(bands, wave, mode)[..., : x.shape[2], : x.shape[3]]
+        largest = float(x.double().abs().max())
+        assert_near(back, x, 3 * tolerance(x.dtype), scale=largest + torch.finfo(x.dtype).tiny)
+
+    @fuzz("swt2d", "iswt2d", recipe=recipes(), wave=WAVES, level=st.integers(1, 3))
+    def test_full_resolution_comes_back(self, recipe: Recipe, wave: str, level: int) -> None:
+        x = recipe.map(2)
+        bands = cm.swt2d(x, wave, level=level)
+        assert all(band.is_contiguous() and band.shape[-2:] == x.shape[-2:] for band in bands)
+        largest = float(x.double().abs().max())
+        assert_near(
+            cm.iswt2d(bands, wave), x, 3 * tolerance(x.dtype), scale=2**level * largest + torch.finfo(x.dtype).tiny
+        )
+
     @fuzz("dwt2d", "idwt2d", name=st.text(max_size=8), kind=st.sampled_from(["wave", "mode"]))
     def test_unknown_names_are_refused(self, name: str, kind: str) -> None:
         known = pywt.wavelist(kind="discrete") if kind == "wave" else ["zero", "symmetric", "reflect", "periodization"]
