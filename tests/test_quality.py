@@ -12,6 +12,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 import clusir_modules as cm
+from benchmarks.quality.causes import causes_report, uniform
 from benchmarks.quality.classics import CLASSICS, dark_channel_prior, kernel_of, wiener_in_linear_light
 from benchmarks.quality.clusters import cluster_report, normalized_mutual_information
 from benchmarks.quality.known import degraded, known_benchmarks, restore_all
@@ -69,6 +70,42 @@ def test_routing_that_stays_and_routing_that_changes(data: Path, tmp_path: Path)
     routings = net.route(torch.rand(1, 3, 32, 32))
     second = routings[1]._replace(expert_probs=1 - routings[1].expert_probs)
     assert changed(routings, (routings[0], second, *routings[2:])) == [False, True, False, False]
+
+
+def test_what_routing_and_deep_levels_cause(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = cm.clusir_tiny(gain=False).eval()
+    causes_report(net, data, tmp_path)
+    rows = json.loads((tmp_path / "quality_causes.json").read_text())
+    assert list(rows) == ["clean", "noise 15", "noise 25", "noise 50", "rain", "haze", "blur", "low light"]
+    # by hand: clean comes back with the routing of noise 15, and with that of noise 50
+    dataset = degraded(data / "cbsd68", mixtures=False)
+    lq, gt = dataset[0]["lq"][None], dataset[0]["gt"].numpy()
+    routings = [net.route(dataset[2 * number]["lq"][None]) for number in (0, 1, 3)]
+
+    def quality(chosen: tuple[cm.Routing, ...]) -> float:
+        restored = net(lq, routings=chosen)[0].clamp(0, 1).detach().numpy()
+        return float(peak_signal_noise_ratio(gt, restored, data_range=1))
+
+    swapped = (quality(routings[1]) + quality(routings[2])) / 2
+    assert rows["clean"]["all levels: another's"] == pytest.approx(quality(routings[0]) - swapped, abs=1e-3)
+    # a network whose deep levels reach nothing
+    for parameter in net.stages[0].decoder[0].up.parameters():  # type: ignore[union-attr,index]
+        torch.nn.init.zeros_(parameter)
+    causes_report(net, data, tmp_path)
+    dead = json.loads((tmp_path / "quality_causes.json").read_text())
+    assert {name for name, cost in dead["rain"].items() if cost == 0} >= {
+        f"no features of level {level} and below" for level in (2, 3, 4)
+    }
+
+
+def test_the_routing_that_knows_nothing() -> None:
+    router = cm.PCGRM(8, num_clusters=5)
+    found = uniform(router(torch.rand(3, 8, 4, 4)))
+    torch.testing.assert_close(found.cluster_probs, torch.full((3, 5), 0.2))
+    torch.testing.assert_close(found.topk_weights, torch.full((3, 2), 0.5))
+    prototypes = torch.nn.functional.normalize(router.prototypes, dim=1)
+    torch.testing.assert_close(found.prompt, (prototypes / 5).expand(3, -1, -1))
 
 
 def test_the_dark_channel_prior_finds_even_haze() -> None:

@@ -15,6 +15,7 @@ import torch
 import clusir_modules as cm
 from clusir_modules.serialization.checkpoints import load_weights
 
+from .causes import causes_report
 from .clusters import cluster_report
 from .known import known_benchmarks
 from .stability import stability_report
@@ -37,6 +38,7 @@ def main() -> None:
     torch.manual_seed(0)
     evaluations = known_benchmarks(net, arguments.data, arguments.results)
     cluster_report(net, evaluations, arguments.results)
+    causes_report(net, arguments.data, arguments.results)
     earlier = None
     if arguments.earlier is not None:
         earlier = cm.clusir_tiny()
