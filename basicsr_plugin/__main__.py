@@ -6,6 +6,7 @@ import argparse
 import os
 import runpy
 import sys
+import textwrap
 from pathlib import Path
 
 from basicsr_plugin import register
@@ -40,7 +41,9 @@ def main(argv: list[str] | None = None) -> None:
         elif arguments.copy is not None:
             _report("wrote", [files.copy_option(arguments.copy, arguments.to)])
         else:
-            _report("", files.list_options())
+            for name in files.list_options():
+                text = textwrap.fill(files.describe_option(name), 96, initial_indent="    ", subsequent_indent="    ")
+                sys.stdout.write(f"{name}\n{text}\n")
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 
@@ -58,7 +61,7 @@ def _build_parser() -> argparse.ArgumentParser:
         command.add_argument("checkout", type=Path, help="folder that contains basicsr/")
     options = commands.add_parser("options", help="list or copy the shipped option files")
     action = options.add_mutually_exclusive_group(required=True)
-    action.add_argument("--list", action="store_true", help="list their names")
+    action.add_argument("--list", action="store_true", help="list them with what each is for")
     action.add_argument("--copy", metavar="NAME", help="copy one for editing")
     options.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="where to (working directory)")
     return parser

@@ -47,7 +47,9 @@ def export(checkpoint: str, file_format: str, output: str | None, overwrite: boo
 
             (export_onnx if file_format == "onnx" else export_pt2)(net, target)
     except ImportError as error:
-        raise click.ClickException(f"{error}; install it with: pip install 'clusir[export]'") from error
+        from clusir_modules.ops.extras import install_hint
+
+        raise click.ClickException(f"{error}; {install_hint('export')}") from error
     except (OSError, RuntimeError, ValueError) as error:
         raise click.ClickException(shown(str(error))) from error
     click.echo(f"wrote {shown(target)}")

@@ -44,11 +44,12 @@ def inspect(
       clusir inspect photo.jpg --weights net_g_latest.pth --verbose --plot routing.png
     """
     from clusir_modules.imaging.outputs import shown
+    from clusir_modules.ops.extras import install_hint
 
     target = None if plot is None else Path(plot)
     if target is not None:
         if find_spec("matplotlib") is None:
-            raise click.ClickException("--plot needs matplotlib: pip install 'clusir[cli]'")
+            raise click.ClickException(f"--plot needs matplotlib: {install_hint('cli')}")
         if not target.absolute().parent.is_dir():
             raise click.UsageError(f"there is no folder {shown(target.parent)}")
         check([(target, Path(image))], weights=weights, existing="overwrite" if overwrite else None)
@@ -124,11 +125,12 @@ def _to_tensor(pixels: npt.NDArray[Any], channels: int) -> Tensor:
 def _plot(pixels: npt.NDArray[Any], routings: Sequence[Routing], target: Path) -> None:
     from clusir_modules.imaging.levels import to_eight_bits
     from clusir_modules.inspection.routing_report import draw_routings
+    from clusir_modules.ops.extras import install_hint
     from clusir_modules.serialization.atomic import written_whole
 
     try:
         figure = draw_routings(to_eight_bits(pixels), routings)
     except ImportError as error:
-        raise click.ClickException("the plot needs matplotlib: pip install 'clusir[cli]'") from error
+        raise click.ClickException(f"the plot needs matplotlib: {install_hint('cli')}") from error
     with written_whole(target) as file:
         figure.savefig(file, dpi=120, format="png")

@@ -85,6 +85,11 @@ class RestorationModel(SRModel):
         self.board.writer = context.tb_logger
         self.stepper.wants_routing = self.board.wants_routing
 
+    def print_network(self, net: nn.Module) -> None:
+        """Log the kind and the size of a network in one line; its modules are in ``settings.txt``."""
+        kind, parameters = type(self.get_bare_model(net)).__name__, sum(p.numel() for p in net.parameters())
+        logging.getLogger("basicsr").info(f"Network: {kind}, with parameters: {parameters:,d}")
+
     def init_training_settings(self) -> None:
         """Set up everything that only training needs."""
         train, net = self.options.train, self.get_bare_model(self.net_g)

@@ -16,6 +16,7 @@ import yaml
 __all__ = [
     "OptionLoader",
     "copy_option",
+    "describe_option",
     "find_option",
     "list_options",
     "options_folder",
@@ -196,6 +197,19 @@ def list_options() -> list[str]:
     """Names of the shipped option files: paths below :func:`options_folder` without ``.yml``, sorted."""
     folder = options_folder()
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yml"))
+
+
+def describe_option(name: str) -> str:
+    """What a shipped option file trains or tests, on what data, by its head comment; and for how many iterations."""
+    text = find_option(name).read_text(encoding="utf-8")
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("# ") or line.startswith(("#   ", "# Paths are relative", "# ---")):
+            break
+        lines.append(line[2:])
+    about = " ".join(lines).rstrip(":.") + "."
+    iterations = (read_option_file(text).get("train") or {}).get("total_iter")
+    return about if iterations is None else f"{about} {iterations:,} iterations."
 
 
 def find_option(name: str) -> Path:

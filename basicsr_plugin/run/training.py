@@ -23,6 +23,7 @@ from basicsr_plugin.run.folders import fit_name, make_folders, put_aside
 from basicsr_plugin.run.lock import RunLock
 from basicsr_plugin.run.resume import load_resume_state
 from basicsr_plugin.run.writer import ForgivingWriter
+from clusir_modules.serialization.atomic import written_whole
 
 __all__ = ["TrainingRun"]
 
@@ -81,8 +82,6 @@ class TrainingRun:
 
     def _set_up(self) -> None:
         from basicsr.models import build_model
-        from basicsr.utils import get_env_info
-        from basicsr.utils.options import dict2str
 
         opt = self.opt
         torch.backends.cudnn.benchmark = True
@@ -94,12 +93,13 @@ class TrainingRun:
         if self.option_file is not None and opt["rank"] == 0:
             _copy_option_file(Path(self.option_file), Path(opt["path"]["experiments_root"]))
         self.logger = _start_log(opt)
-        self.logger.info(get_env_info())
-        self.logger.info(dict2str(opt))
+        self.logger.info(f"{opt['name']}: {opt['model_type']} on {opt['world_size']} x {_device_name(opt)}")
         self.context.tb_logger = _start_tensorboard(opt, anew=state is None)
         self._build_loaders(state)
         self.model = build_model(opt)
         self.model.join(self.context)
+        if opt["rank"] == 0:
+            _write_settings(opt, self.model.get_bare_model(self.model.net_g))
         self.epoch, self.iteration = 0, 0
         if state is not None:
             self.model.resume_training(state)
@@ -124,15 +124,14 @@ class TrainingRun:
                 sampler = build_sampler(dataset, opt, self.context, resumed)
                 self.train_loader = build_dataloader(dataset, section, sampler=sampler, **shared)
                 epoch = len(sampler) // sampler.batch_size
+                repeated = f", each {sampler.ratio} times an epoch" if sampler.ratio != 1 else ""
                 self.logger.info(
-                    f"Training statistics:\n\tNumber of train images: {len(dataset)}"
-                    f"\n\tDataset enlarge ratio: {sampler.ratio}\n\tBatch size per gpu: {section['batch_size_per_gpu']}"
-                    f"\n\tWorld size (gpu number): {opt['world_size']}\n\tRequire iter number per epoch: {epoch}"
-                    f"\n\tTotal epochs: {math.ceil(self.total / epoch)}; iters: {self.total}."
+                    f"{len(dataset):,} training images{repeated}, {section['batch_size_per_gpu']} a step and process; "
+                    f"{self.total:,} iterations, {math.ceil(self.total / epoch):,} epochs of {epoch:,}"
                 )
             else:
                 self.context.val_loaders.append(build_dataloader(dataset, section, sampler=None, **shared))
-                self.logger.info(f"Number of val images/folders in {section['name']}: {len(dataset)}")
+                self.logger.info(f"{len(dataset):,} validation images in {section['name']}")
 
     @property
     def total(self) -> int:
@@ -211,6 +210,22 @@ def _copy_option_file(source: Path, folder: Path) -> None:
     target = folder / source.name
     if not (target.exists() and target.samefile(source)):
         shutil.copyfile(source, target)
+
+
+def _device_name(opt: dict[str, Any]) -> str:
+    return torch.cuda.get_device_name() if opt["num_gpu"] else "CPU"
+
+
+def _write_settings(opt: dict[str, Any], net: torch.nn.Module) -> None:
+    """What would fill pages of the log, beside it: versions, every option as it is used, the modules of the network."""
+    from basicsr.utils import get_env_info
+    from basicsr.utils.options import dict2str
+
+    target = Path(opt["path"]["log"]) / "settings.txt"
+    with written_whole(target) as file:
+        text = f"{get_env_info()}\n{dict2str(opt)}\n{net}\n"
+        file.write_text(text, encoding="utf-8", errors="backslashreplace")
+    logging.getLogger("basicsr").info(f"All options, versions and modules: {target}")
 
 
 def _start_log(opt: dict[str, Any]) -> logging.Logger:

@@ -1,4 +1,4 @@
-"""What the routing and the deep levels cause: the PSNR that it costs to give an image another's, or to leave them out."""
+"""What routing and deep levels cause: the PSNR that it costs to give an image another's, or to leave them out."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def _table(rows: dict[str, dict[str, float]], photographs: int) -> Iterator[str]
     names = list(next(iter(rows.values())))
     yield (
         f"PSNR in dB that a change costs, {photographs} photographs of CBSD68. *Another's*: the "
-        "routing of the same picture under another degradation, mean of two. *Uniform*: all clusters and experts alike. "
-        "*No features*: the decoder gets zeros from that level. What costs nothing does nothing."
+        "routing of the same picture under another degradation, mean of two. *Uniform*: all clusters and experts "
+        "alike. *No features*: the decoder gets zeros from that level. What costs nothing does nothing."
     )
     yield ""
     yield f"| | {' | '.join(rows)} |"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import TiffImagePlugin
 
+from ..ops.extras import install_hint
 from .levels import Pixels
 from .limits import SEVERAL, check_size
 from .metadata import DESCRIBING, DIRECTORIES
@@ -26,7 +27,6 @@ _UNSIGNED, _FLOAT = 1, 3
 _ASSOCIATED = 1
 _PREVIEW = 1  # a small copy of another page
 _MOST_PAGES = 8
-_MISSING_CODEC = "compression {} needs the package imagecodecs: pip install 'clusir[pictures]'"
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -81,7 +81,8 @@ class TiffPage:
         if page.samplesperpixel - colors not in (0, 1) or page.imagedepth != 1:
             raise ValueError(f"{page.samplesperpixel} samples of a pixel; store gray or RGB, with one alpha or none")
         if not known:
-            raise ValueError(_MISSING_CODEC.format(getattr(page.compression, "name", page.compression)))
+            compression = getattr(page.compression, "name", page.compression)
+            raise ValueError(f"compression {compression} needs the package imagecodecs: {install_hint('pictures')}")
 
     def pixels(self) -> Pixels:
         """``(H, W, C)`` as stored, but gray with white as the largest value and alpha not multiplied in.

@@ -15,6 +15,7 @@ _PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _KINDS = "numpy H x W x C or H x W (RGB or gray), or a tensor (C, H, W) or (B, C, H, W)"
 _DTYPES = "uint8, uint16 or floating point"
+_LARGEST = 16.0  # in floating point; noise and overshooting stay far below, 0 to 255 does not
 
 
 class Picture(Protocol):
@@ -39,13 +40,21 @@ def wrap_picture(image: object) -> Picture:
 
     Raises:
         TypeError: it is neither a numpy array nor a tensor, or its elements are of another type.
-        ValueError: its shape is none of a picture.
+        ValueError: its shape is none of a picture, or floating-point values are far beyond 1.
     """
     if isinstance(image, np.ndarray):
         return _ArrayPicture(image)
     if isinstance(image, Tensor):
         return _TensorPicture(image)
     raise TypeError(f"image must be {_KINDS}, got {type(image).__name__}")
+
+
+def _check_range(largest: float) -> None:
+    if largest > _LARGEST:
+        raise ValueError(
+            f"image must hold values in [0, 1] where they are floating point, got values up to {largest:g}: "
+            "divide them by 255 or give them as uint8"
+        )
 
 
 def _check_shape(shape: tuple[int, ...], ranks: tuple[int, int]) -> None:
@@ -61,6 +70,8 @@ class _ArrayPicture:
         _check_shape(image.shape, (2, 3))
         self._image = image
         self._peak = float(np.iinfo(image.dtype).max) if kind[0] == "u" else 1.0
+        if kind[0] == "f":
+            _check_range(float(image.max()))
         self._result: npt.NDArray[Any] | None = None
         self.height, self.width = image.shape[:2]
         self.channels = image.shape[2] if image.ndim == 3 else 1
@@ -96,6 +107,8 @@ class _TensorPicture:
         self._image = image.detach() if image.dim() == 4 else image.detach().unsqueeze(0)
         self._rank = image.dim()
         self._peak = _PEAKS.get(image.dtype, 1.0)
+        if image.dtype in _FLOATS:
+            _check_range(float(image.max()))
         self._result: Tensor | None = None
         self.channels, self.height, self.width = self._image.shape[1:]
 

@@ -179,12 +179,17 @@ def test_options_are_listed_and_copied(capsys, tmp_path, monkeypatch):
     from basicsr_plugin.options import files as option_files
 
     (tmp_path / "shipped").mkdir()
-    (tmp_path / "shipped/one.yml").write_text("name: one\n")
+    (tmp_path / "shipped/one.yml").write_text(
+        "# Nothing on no data.\n# Paths are relative.\nname: one\ntrain:\n  total_iter: 2000\n"
+    )
     monkeypatch.setattr(option_files, "options_folder", lambda: tmp_path / "shipped")
     main(["options", "--list"])
     main(["options", "--copy", "one", "--to", str(tmp_path / "mine")])
-    assert capsys.readouterr().out == f"one\nwrote {tmp_path / 'mine/one.yml'}\n"
-    assert (tmp_path / "mine/one.yml").read_text() == "name: one\n"
+    assert (
+        capsys.readouterr().out
+        == f"one\n    Nothing on no data. 2,000 iterations.\nwrote {tmp_path / 'mine/one.yml'}\n"
+    )
+    assert (tmp_path / "mine/one.yml").read_text().startswith("# Nothing")
 
 
 @pytest.mark.parametrize(

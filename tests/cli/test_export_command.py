@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from clusir_modules.ops.extras import install_hint
 from clusir_modules.serialization.network_files import load_network
 
 
@@ -47,7 +48,7 @@ def test_a_missing_package_is_named(clusir, weights, monkeypatch):
     result = clusir("export", weights, "--format", "onnx")
     assert result.exit_code == 1
     assert "onnxscript" in result.output
-    assert "clusir[export]" in result.output
+    assert install_hint("export") in result.output
 
 
 def test_the_checkpoint_is_never_replaced(clusir, net, tmp_path):

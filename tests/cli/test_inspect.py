@@ -12,6 +12,7 @@ from PIL import Image
 import clusir_modules as cm
 from clusir_modules.inspection.degradation_table import read_table
 from clusir_modules.networks.clusir import SHIPPED_WEIGHTS
+from clusir_modules.ops.extras import install_hint
 
 
 def test_clusters_and_experts_are_those_of_the_network(clusir, net, weights, make_pixels):
@@ -70,7 +71,7 @@ def test_matplotlib_is_needed_for_a_plot_alone(clusir, weights, make_pixels, mon
     assert clusir("inspect", "a.png", "--weights", weights, "--verbose").exit_code == 0
     result = clusir("inspect", "a.png", "--weights", weights, "--plot", "x.png")
     assert result.exit_code == 1
-    assert "pip install 'clusir[cli]'" in result.output
+    assert install_hint("cli") in result.output
 
 
 def test_a_plot_is_a_png_by_its_name_too(clusir, weights, make_pixels):

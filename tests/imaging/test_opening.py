@@ -16,6 +16,7 @@ from PIL import Image
 from clusir_modules.imaging.opening import format_of
 from clusir_modules.imaging.picture_files import read_picture
 from clusir_modules.imaging.reading import decode_image
+from clusir_modules.ops.extras import install_hint
 
 ROOT = Path(__file__).parents[2]
 
@@ -134,4 +135,4 @@ def test_sixteen_bits_are_read_without_imagecodecs(tmp_path: Path) -> None:
         "except ValueError as error: print(error)\n"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert run.stdout.strip() == "compression ZSTD needs the package imagecodecs: pip install 'clusir[pictures]'"
+    assert run.stdout.strip() == f"compression ZSTD needs the package imagecodecs: {install_hint('pictures')}"

@@ -1,6 +1,6 @@
 """Networks as files that run without this package: ``torch.export`` and ONNX.
 
-Needs the extra ``export``: ``pip install clusir[export]``.
+Needs the extra ``export``: in a checkout ``pip install ".[export]"``.
 """
 
 from __future__ import annotations
