@@ -15,6 +15,7 @@ import clusir_modules as cm
 from benchmarks.quality.causes import causes_report, uniform
 from benchmarks.quality.classics import CLASSICS, dark_channel_prior, kernel_of, wiener_in_linear_light
 from benchmarks.quality.clusters import cluster_report, normalized_mutual_information
+from benchmarks.quality.confidence import calibration, confidence_report
 from benchmarks.quality.known import degraded, known_benchmarks, restore_all
 from benchmarks.quality.stability import changed, stability_report
 from clusir_modules.data import AllInOneDataset
@@ -59,6 +60,10 @@ def test_tables_hold_what_was_measured(data: Path, tmp_path: Path) -> None:
     assert "Rain100H part" in (tmp_path / "quality_real.md").read_text()
     cluster_report(net, evaluations, tmp_path)
     assert len(json.loads((tmp_path / "quality_clusters.json").read_text())) == 4
+    confidence_report(evaluations, tmp_path)
+    for row in json.loads((tmp_path / "quality_confidence.json").read_text()):
+        assert row["images"] == 8
+        assert row["expected calibration error"] >= abs(row["mean confidence"] - row["share right"]) - 1e-6
     for name in ("quality_cbsd68", "quality_real", "quality_clusters", "quality_prompts"):
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
 
@@ -97,6 +102,16 @@ def test_what_routing_and_deep_levels_cause(data: Path, tmp_path: Path) -> None:
     assert {name for name, cost in dead["rain"].items() if cost == 0} >= {
         f"no features of level {level} and below" for level in (2, 3, 4)
     }
+
+
+def test_calibration_error_by_hand() -> None:
+    # two of three right at 0.9, none of one at 0.3: (3 |0.9 - 2/3| + |0.3 - 0|) / 4
+    error, bins = calibration([0.9, 0.9, 0.9, 0.3], [True, True, False, False])
+    assert error == pytest.approx((3 * (0.9 - 2 / 3) + 0.3) / 4)
+    assert bins == [(0.3, 0.0, 1), (pytest.approx(0.9), pytest.approx(2 / 3), 3)]
+    draw = np.random.default_rng(0)
+    sure = draw.uniform(0.2, 1, 20000)
+    assert calibration(list(sure), list(draw.random(20000) < sure))[0] < 0.02
 
 
 def test_the_routing_that_knows_nothing() -> None:

@@ -17,6 +17,7 @@ from clusir_modules.serialization.checkpoints import load_weights
 
 from .causes import causes_report
 from .clusters import cluster_report
+from .confidence import confidence_report
 from .known import known_benchmarks
 from .stability import stability_report
 
@@ -38,6 +39,7 @@ def main() -> None:
     torch.manual_seed(0)
     evaluations = known_benchmarks(net, arguments.data, arguments.results)
     cluster_report(net, evaluations, arguments.results)
+    confidence_report(evaluations, arguments.results)
     causes_report(net, arguments.data, arguments.results)
     earlier = None
     if arguments.earlier is not None:

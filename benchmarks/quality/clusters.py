@@ -18,7 +18,7 @@ from basicsr_plugin.demo.report import average, routing_picture
 
 from .known import Evaluation
 
-__all__ = ["cluster_report", "normalized_mutual_information"]
+__all__ = ["cluster_report", "kind_of", "normalized_mutual_information"]
 
 
 def _entropy(labels: Sequence[Hashable]) -> float:
@@ -32,14 +32,15 @@ def normalized_mutual_information(first: Sequence[Hashable], second: Sequence[Ha
     return 2 * (entropies - joint) / entropies if entropies > 0 else 0.0
 
 
-def _kind(task: str) -> str:
+def kind_of(task: str) -> str:
+    """What a task of several strengths is called: "noise" for "noise 25"."""
     return "noise" if task.startswith("noise") else task
 
 
 def cluster_report(net: cm.ClusIR, evaluations: Sequence[Evaluation], results: Path) -> None:
     """Write ``quality_clusters`` (JSON, table, heat maps) and ``quality_prompts.png``, for single degradations."""
     single = [e for e in evaluations if "+" not in e.task and e.task != "clean"]
-    kinds, levels = [_kind(e.task) for e in single], range(len(single[0].routings))
+    kinds, levels = [kind_of(e.task) for e in single], range(len(single[0].routings))
     rows = []
     for level in levels:
         clusters = [int(e.routings[level].cluster_probs.argmax()) for e in single]

@@ -29,6 +29,14 @@ class Routing(NamedTuple):
     topk_indices: Tensor
     prompt: Tensor
 
+    @property
+    def confidence(self) -> Tensor:
+        """Posterior of the most probable cluster, ``(B,)`` in [1 / L, 1]: how sure the router is of what it sees.
+
+        ``make quality`` measures how far it can be believed (``benchmarks/results/quality_confidence.md``).
+        """
+        return self.cluster_probs.amax(dim=1)
+
 
 def choose_experts(
     expert_probs: Tensor,

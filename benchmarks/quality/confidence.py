@@ -1,0 +1,81 @@
+"""Can a router be believed? Its confidence beside how often its cluster names the degradation."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from .clusters import kind_of
+from .known import Evaluation
+
+__all__ = ["calibration", "confidence_report"]
+
+_BINS = 10
+
+
+def calibration(confidences: Sequence[float], right: Sequence[bool]) -> tuple[float, list[tuple[float, float, int]]]:
+    """Expected calibration error, and of each bin of equal width that is not empty: confidence, share right, images.
+
+    Reference: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    """
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for pair in zip(confidences, right, strict=True):
+        bins.setdefault(min(int(pair[0] * _BINS), _BINS - 1), []).append(pair)
+    rows = [
+        (sum(c for c, _ in pairs) / len(pairs), sum(r for _, r in pairs) / len(pairs), len(pairs))
+        for _, pairs in sorted(bins.items())
+    ]
+    return sum(abs(c - r) * n for c, r, n in rows) / len(confidences), rows
+
+
+def confidence_report(evaluations: Sequence[Evaluation], results: Path) -> None:
+    """Write ``quality_confidence`` (JSON, table, reliability diagrams), for single degradations.
+
+    Every other image of a degradation says which one a cluster stands for; the figures are of the rest.
+    """
+    single = [e for e in evaluations if "+" not in e.task]
+    named, rest = single[0::2], single[1::2]
+    levels = len(single[0].routings)
+    rows = []
+    figure = Figure(figsize=(3.2 * levels, 3.4), layout="constrained")
+    for level, axis in enumerate(figure.subplots(1, levels)):
+        votes: dict[int, Counter[str]] = {}
+        for e in named:
+            votes.setdefault(int(e.routings[level].cluster_probs.argmax()), Counter())[kind_of(e.task)] += 1
+        meaning = {cluster: count.most_common(1)[0][0] for cluster, count in votes.items()}
+        sure = [float(e.routings[level].confidence) for e in rest]
+        right = [meaning.get(int(e.routings[level].cluster_probs.argmax())) == kind_of(e.task) for e in rest]
+        error, bins = calibration(sure, right)
+        rows.append(
+            {
+                "level": level + 1,
+                "images": len(rest),
+                "mean confidence": sum(sure) / len(sure),
+                "share right": sum(right) / len(right),
+                "expected calibration error": error,
+                "bins": bins,
+            }
+        )
+        axis.plot([0, 1], [0, 1], color="gray", linewidth=1)
+        axis.plot([c for c, _, _ in bins], [r for _, r, _ in bins], marker="o")
+        axis.set(title=f"level {level + 1}", xlabel="confidence", ylabel="share right" if level == 0 else None)
+    figure.savefig(results / "quality_confidence.png", dpi=100)
+    (results / "quality_confidence.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    lines = [
+        "Posterior of the most probable cluster, beside how often this cluster names the degradation (which one a "
+        f"cluster stands for is read from other images); {len(rest)} images of CBSD68, clean ones among them.",
+        "",
+        "| level | mean confidence | share right | expected calibration error |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['level']} | {row['mean confidence']:.2f} | {row['share right']:.2f} "
+        f"| {row['expected calibration error']:.2f} |"
+        for row in rows
+    ]
+    (results / "quality_confidence.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
