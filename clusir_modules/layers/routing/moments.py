@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_number, check_positive
+from ...ops.snapshot import snapshot
 
 __all__ = ["RunningStandardization"]
 
@@ -65,7 +66,8 @@ class RunningStandardization(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_feature_map(x, self.dim)
-        scale = self.deviation + _SMALLEST
+        changes = self.training and torch.compiler.is_compiling()
+        scale = (snapshot(self.deviation) if changes else self.deviation) + _SMALLEST
         y = (x - self.mean.to(x)[:, None, None]) / scale.to(x)[:, None, None]
         if self.training:
             with torch.no_grad():

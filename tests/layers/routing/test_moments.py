@@ -65,6 +65,19 @@ def test_a_damaged_image_does_not_spoil_the_moments(damage: float) -> None:
     torch.testing.assert_close(module.deviation, std.double() * DEVIATION_OF_NORMAL, atol=0, rtol=0.3)
 
 
+@pytest.mark.parametrize("backend", ["aot_eager", "aot_eager_decomp_partition"])
+def test_a_compiled_gradient_is_that_by_the_moments_before_the_batch(backend: str) -> None:
+    # with the moments after it, which a compiled backward pass would read, it is another one
+    modules = [RunningStandardization(3, momentum=0.5).double() for _ in range(2)]
+    plain, compiled = modules[0], torch.compile(modules[1], backend=backend, fullgraph=True)
+    for x in batches(3, torch.tensor([3.0, -1.0, 0.0]), torch.tensor([20.0, 0.5, 5.0])):
+        leaves = [x.clone().requires_grad_() for _ in modules]
+        for leaf, module in zip(leaves, (plain, compiled), strict=True):
+            module(leaf).square().sum().backward()
+        torch.testing.assert_close(leaves[1].grad, leaves[0].grad)
+    torch.testing.assert_close(modules[1].deviation, plain.deviation)
+
+
 def test_an_image_does_not_depend_on_its_batch_mates_and_moments_stay_in_eval() -> None:
     module = RunningStandardization(4)
     x = torch.randn(3, 4, 1, 1)
