@@ -22,6 +22,19 @@ def test_they_remove_noise_from_a_photograph_that_they_never_saw(sigma: int) -> 
     assert after > before + 3
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_restores_the_same(dtype: torch.dtype) -> None:
+    clean = torch.from_numpy(data.astronaut()[:192, :256] / 255).float().permute(2, 0, 1)
+    noisy = clean + torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)) / 10
+    images = torch.stack((clean, noisy.clamp(0, 1), 0.15 * clean, 0.3 * clean + 0.7))
+    net = cm.clusir_tiny(pretrained=True).eval()
+    with torch.inference_mode():
+        wide = net(images)
+        with torch.autocast("cpu", dtype):
+            narrow = net(images).float()
+    assert (narrow - wide).abs().mean() < 0.004  # a grey level
+
+
 def test_they_are_small_enough_to_ship() -> None:
     assert clusir.SHIPPED_WEIGHTS.stat().st_size <= 4e6
 
