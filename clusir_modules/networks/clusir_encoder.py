@@ -57,7 +57,8 @@ class _EncoderLevel(nn.Module):
 
     def forward(self, x: Tensor, routing: Routing | None, run: _Run) -> tuple[Tensor, Routing]:
         if routing is None:
-            routing = self.route(run(self.evidence, x))
+            # what the routers are asked to tell must not shape the features: see docs/design.md
+            routing = self.route(run(self.evidence, x.detach()))
         for block in self.blocks:
             x = run(block, x)
         if self.halved:
@@ -74,7 +75,8 @@ class ClusIREncoder(nn.Module):
     r"""Features of an image at four resolutions by ClusIR's encoder.
 
     A 3x3 convolution, then four levels of blocks and one :class:`ClusterMoE`, routed by the evidence of what comes into
-    the level; between levels the resolution is halved.
+    the level; between levels the resolution is halved. Routers learn from the features as they are: no gradient goes
+    from them back into the features (this project's choice, ``docs/design.md``).
 
     Args:
         follows: whether it belongs to a later stage of the same ``dim``, which takes in the features of the stage

@@ -303,6 +303,15 @@ def training_images(step: int) -> tuple[Tensor, Tensor]:
     return degraded, clean
 
 
+def test_routers_learn_from_the_features_and_do_not_shape_them() -> None:
+    net = smallest_clusir()
+    _, routings = net(torch.rand(2, 3, 32, 32), return_routing=True)
+    cm.cluster_information_loss(routings).backward()
+    reached = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
+    assert reached
+    assert all(".router." in name or ".evidence." in name for name in reached), reached
+
+
 class TestTraining:
     @pytest.mark.parametrize("settings", [{}, {"halved_levels": 1, "standardize_evidence": True, "gain": True}])
     def test_nothing_is_dead(self, settings: dict[str, Any]) -> None:
