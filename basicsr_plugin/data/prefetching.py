@@ -1,4 +1,4 @@
-"""Loading whose errors arrive, by workers that no signal to the group ends.
+"""Prefetching that passes errors of the loader on; its workers ignore signals to the process group.
 
 BasicSR's thread dies of errors, and a worker that is killed may leave a lost connection.
 """

@@ -1,4 +1,4 @@
-"""A training step recorded as CUDA graphs: two launches in place of thousands that the GPU would wait for."""
+"""A training step recorded as CUDA graphs: two launches replace thousands, so the GPU does not wait for the host."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Where the plugin meets BasicSR's functions and scripts: what is replaced in them, and where it is not.
 
-Functions that fail here for everybody are replaced on BasicSR's modules (:func:`install`). Of a script that trains, a
-copy of BasicSR's ``train.py`` or a changed one, a name is exchanged only while it still is BasicSR's own: what a script
-itself defines stays.
+Functions that fail here for everybody are replaced on BasicSR's modules (:func:`install`). In a training script, a copy
+of BasicSR's ``train.py`` or a changed one, a name is replaced only if it still refers to BasicSR's object: what the
+script itself defines stays.
 """
 
 from __future__ import annotations

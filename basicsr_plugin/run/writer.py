@@ -1,4 +1,4 @@
-"""A TensorBoard writer that no full disk ends a training by."""
+"""A TensorBoard writer that survives a full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is too large to be decoded, or too many."""
+"""Limits on the size and the number of pictures in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Picture files, read and written with all that a restoration must keep."""
+"""Read a picture file with all that its restoration must keep."""
 
 from __future__ import annotations
 

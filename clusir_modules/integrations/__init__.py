@@ -1,1 +1,1 @@
-"""Places where people already are: safetensors, Hugging Face Hub, spandrel, timm. Import the one that is wanted."""
+"""Other libraries that make networks by name: spandrel and timm. Import the one that you use."""

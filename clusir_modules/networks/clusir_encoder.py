@@ -81,7 +81,8 @@ class ClusIREncoder(nn.Module):
     Args:
         follows: whether it belongs to a later stage of the same ``dim``, which takes in the features of the stage
             before: those that :class:`SAM` let pass, joined to the first ones by a 3x3 convolution, and those of
-            encoder and decoder by :class:`CSFF`. Such an encoder works inside its stage only.
+            encoder and decoder by :class:`CSFF`. Such an encoder needs the features of the earlier
+            stage and cannot be used alone.
 
     The other arguments are those of :class:`ClusIR`.
 

@@ -39,7 +39,7 @@ class ClusIRSettings(Pretrained):
 
     @classmethod
     def settings_of(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Settings of the network; ``noise_std``, which acts in training only, is found only beside parts of one's own.
+        """Settings of the network. ``noise_std``, which acts in training only, is found where parts are custom.
 
         Raises:
             KeyError: an entry is missing.

@@ -13,7 +13,7 @@ def snapshot(x: Tensor) -> Tensor:
     """Copy a buffer that the forward pass changes later on, for a gradient that needs what it was before.
 
     ``torch.compile`` (2.6 to 2.15) computes such values in the backward pass again, from the buffer as it is by then,
-    a ``clone`` included: the gradient is wrong without a word. What an operator of one's own gives it keeps.
+    a ``clone`` included: the gradient is wrong without a word. The output of a custom operator is kept.
     """
     return x.clone()
 

@@ -1,4 +1,4 @@
-"""Wavelet transforms of several levels: with half the resolution at each, and with the full one at all."""
+"""Wavelet transforms of several levels: decimated (`wavedec2`) and undecimated (`swt2d`)."""
 
 from __future__ import annotations
 

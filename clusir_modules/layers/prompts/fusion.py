@@ -40,8 +40,8 @@ class PromptFusion(nn.Module):
     .. math:: s_l = n(p_l) + \operatorname{MHCA}(n(p_l), n(p_4), n(p_4))
 
     The cross-attention is the paper's; residual and norms are this project's choices. The norm runs over all tokens of
-    an image together, because the length of a token is the posterior of its cluster: a norm of each token alone would
-    erase the very thing that the prompt says.
+    an image together, because the length of a token says how probable its cluster is: a norm of each token alone
+    would erase that.
 
     Args:
         embed_dim: width ``D`` of the tokens.
