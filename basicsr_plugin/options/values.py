@@ -244,7 +244,7 @@ def _hints(function: Any) -> dict[str, Any]:
 
 
 def _kind_of(name: str, default: Any, foreign: bool) -> Any:
-    """Type of an argument without annotation: that of its default; where that is an int, floats are accepted too."""
+    """Type of an argument without annotation: that of its default. Foreign ints by default accept floats too."""
     if foreign and name in _UNTYPED:
         return _UNTYPED[name]
     if isinstance(default, bool | str):
