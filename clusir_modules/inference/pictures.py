@@ -15,7 +15,7 @@ _PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _KINDS = "numpy H x W x C or H x W (RGB or gray), or a tensor (C, H, W) or (B, C, H, W)"
 _DTYPES = "uint8, uint16 or floating point"
-_LARGEST = 16.0  # in floating point; noise and overshooting stay far below, 0 to 255 does not
+_LARGEST, _EIGHT_BITS = 16.0, 256.0  # in floating point: noise and overshooting stay below, 0 to 255 is between
 
 
 class Picture(Protocol):
@@ -40,7 +40,7 @@ def wrap_picture(image: object) -> Picture:
 
     Raises:
         TypeError: it is neither a numpy array nor a tensor, or its elements are of another type.
-        ValueError: its shape is none of a picture, or floating-point values are far beyond 1.
+        ValueError: its shape is none of a picture, or floating-point values reach from 0 to 255.
     """
     if isinstance(image, np.ndarray):
         return _ArrayPicture(image)
@@ -50,7 +50,7 @@ def wrap_picture(image: object) -> Picture:
 
 
 def _check_range(largest: float) -> None:
-    if largest > _LARGEST:
+    if _LARGEST < largest <= _EIGHT_BITS:
         raise ValueError(
             f"image must hold values in [0, 1] where they are floating point, got values up to {largest:g}: "
             "divide them by 255 or give them as uint8"
@@ -108,7 +108,7 @@ class _TensorPicture:
         self._rank = image.dim()
         self._peak = _PEAKS.get(image.dtype, 1.0)
         if image.dtype in _FLOATS:
-            _check_range(float(image.max()))
+            _check_range(float(image.detach().max()))
         self._result: Tensor | None = None
         self.channels, self.height, self.width = self._image.shape[1:]
 
