@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from clusir_cli.files import check
-from clusir_cli.networks import load
+from clusir_cli.networks import import_option, load
 
 __all__ = ["export"]
 
@@ -19,6 +19,7 @@ _SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "safetensors": ".safetensors"}
 @click.option("--format", "file_format", type=click.Choice(list(_SUFFIXES)), required=True, help="What to write.")
 @click.option("--output", "-o", type=click.Path(dir_okay=False), help="File. Default: beside CHECKPOINT, other suffix.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there, but never CHECKPOINT.")
+@import_option
 def export(checkpoint: str, file_format: str, output: str | None, overwrite: bool) -> None:
     """Write a checkpoint in another format.
 

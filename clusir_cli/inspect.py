@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clusir_cli.files import check
-from clusir_cli.networks import device_option, find_device, load, weights_option
+from clusir_cli.networks import device_option, find_device, import_option, load, weights_option
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,6 +26,7 @@ _MAX_SIDE = 1024
 @click.command()
 @click.argument("image", type=click.Path(exists=True, dir_okay=False))
 @weights_option
+@import_option
 @device_option
 @click.option("--verbose", "-v", is_flag=True, help="Also print the clusters and experts of each level.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="PNG to write, with all clusters and experts.")

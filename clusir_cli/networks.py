@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +14,28 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["device_option", "find_device", "load", "weights_option"]
+__all__ = ["device_option", "find_device", "import_option", "load", "weights_option"]
+
+
+def _import(context: click.Context, parameter: click.Parameter, names: Sequence[str]) -> None:
+    if names:
+        sys.path.insert(0, os.getcwd())
+    for name in names:
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise click.BadParameter(f"cannot import {name!r}: {error}", context, parameter) from error
+
+
+import_option = click.option(
+    "--import",
+    "imports",
+    metavar="MODULE",
+    multiple=True,
+    expose_value=False,
+    callback=_import,
+    help="Module that registers parts of your own, found in the working directory too. May be given several times.",
+)
 
 weights_option = click.option(
     "--weights",

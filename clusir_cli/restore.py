@@ -8,7 +8,7 @@ import click
 
 from clusir_cli.batch import run_all
 from clusir_cli.files import Job, existing_options, plan
-from clusir_cli.networks import device_option, find_device, load, weights_option
+from clusir_cli.networks import device_option, find_device, import_option, load, weights_option
 
 if TYPE_CHECKING:
     from clusir_modules.imaging.outputs import Existing
@@ -20,6 +20,7 @@ __all__ = ["restore"]
 @click.argument("inputs", metavar="IN...", nargs=-1, required=True)
 @click.argument("output", metavar="OUT")
 @weights_option
+@import_option
 @click.option("--tile", type=click.IntRange(min=16), default=512, help="Longest side of a tile, pixels.")
 @click.option("--overlap", type=click.IntRange(min=0), default=32, help="Pixels that tiles share.")
 @click.option(

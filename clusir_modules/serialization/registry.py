@@ -30,9 +30,9 @@ class Registry(Mapping[str, Callable[..., Any]]):
         (0, 0.5)
         >>> colors.say(partial(mixed, red=1))
         {'type': 'mixed', 'red': 1}
-        >>> colors.make("mixde")
+        >>> colors.make("mixde")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        ValueError: unknown color 'mixde'; did you mean 'mixed'? accepted: mixed
+        ValueError: unknown color 'mixde'; did you mean 'mixed'? accepted: mixed; ...
     """
 
     def __init__(self, kind: str, *objects: Callable[..., Any]) -> None:
@@ -98,7 +98,8 @@ class Registry(Mapping[str, Callable[..., Any]]):
         settings = {"type": said} if isinstance(said, str) else dict(said)
         name = settings.pop("type", None)
         if name not in self._objects:
-            raise ValueError(f"unknown {self.kind} {name!r}{suggest(str(name), self)}")
+            own = "one of your own is known once the module that registers it is imported"
+            raise ValueError(f"unknown {self.kind} {name!r}{suggest(str(name), self)}; {own}")
         obj = self._objects[name]
         parameters = inspect.signature(obj).parameters
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
