@@ -67,9 +67,9 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(verb: str, items: list[Path] | list[str]) -> None:
+def _report(verb: str, items: list[Path]) -> None:
     for item in items:
-        sys.stdout.write(f"{verb} {item}\n".lstrip())
+        sys.stdout.write(f"{verb} {item}\n")
 
 
 def _pass_on(command: str, arguments: list[str]) -> None:

@@ -95,7 +95,7 @@ def test_what_routing_and_deep_levels_cause(data: Path, tmp_path: Path) -> None:
     swapped = (quality(routings[1]) + quality(routings[2])) / 2
     assert rows["clean"]["all levels: another's"] == pytest.approx(quality(routings[0]) - swapped, abs=1e-3)
     # a network whose deep levels reach nothing
-    for parameter in net.stages[0].decoder[0].up.parameters():  # type: ignore[union-attr,index]
+    for parameter in net.get_submodule("stages.0.decoder.0.up").parameters():
         torch.nn.init.zeros_(parameter)
     causes_report(net, data, tmp_path)
     dead = json.loads((tmp_path / "quality_causes.json").read_text())

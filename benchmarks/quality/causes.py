@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import clusir_modules as cm
 from clusir_modules.metrics import psnr
 
 from .known import degraded
+from .reports import write_report
 
 __all__ = ["causes_report", "uniform"]
 
@@ -60,10 +60,7 @@ def causes_report(net: cm.ClusIR, data: Path, results: Path) -> None:
             for name, cost in _costs(net, items[number], routings[number], swaps, others[number]).items():
                 costs[task].setdefault(name, []).append(cost)
     rows = {task: {name: sum(found) / len(found) for name, found in by.items()} for task, by in costs.items()}
-    (results / "quality_causes.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    table = "\n".join(_table(rows, len(range(0, photographs, _EVERY))))
-    (results / "quality_causes.md").write_text(table + "\n", encoding="utf-8")
-    print(table)
+    write_report(results / "quality_causes", rows, _table(rows, len(range(0, photographs, _EVERY))))
 
 
 def _costs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -17,6 +16,7 @@ import clusir_modules as cm
 from basicsr_plugin.demo.report import average, routing_picture
 
 from .known import Evaluation
+from .reports import write_report
 
 __all__ = ["cluster_report", "kind_of", "normalized_mutual_information"]
 
@@ -43,7 +43,7 @@ def cluster_report(net: cm.ClusIR, evaluations: Sequence[Evaluation], results: P
     kinds, levels = [kind_of(e.task) for e in single], range(len(single[0].routings))
     rows = []
     for level in levels:
-        clusters = [int(e.routings[level].cluster_probs.argmax()) for e in single]
+        clusters = [e.cluster(level) for e in single]
         load = torch.cat([e.routings[level].expert_probs for e in single]).mean(dim=0)
         rows.append(
             {
@@ -54,7 +54,6 @@ def cluster_report(net: cm.ClusIR, evaluations: Sequence[Evaluation], results: P
                 "largest and smallest expert load": [float(load.max()), float(load.min())],
             }
         )
-    (results / "quality_clusters.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     lines = [
         "Normalized mutual information between the cluster with the largest posterior and the degradation, "
         f"{len(single)} images of CBSD68.",
@@ -68,8 +67,7 @@ def cluster_report(net: cm.ClusIR, evaluations: Sequence[Evaluation], results: P
             f"| {row['level']} | {row['information']:.2f} | {row['information with noise strength']:.2f} "
             f"| {row['clusters used']} | {largest:.2f}, {smallest:.2f} |"
         )
-    (results / "quality_clusters.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    write_report(results / "quality_clusters", rows, lines)
     by_task = [[e.result() for e in single if e.task == task] for task in dict.fromkeys(e.task for e in single)]
     routing_picture([average(found) for found in by_task], results / "quality_clusters.png")
     prototypes = [module.prototypes.detach() for module in net.modules() if isinstance(module, cm.PCGRM)]

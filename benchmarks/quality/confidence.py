@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 
 from .clusters import kind_of
 from .known import Evaluation
+from .reports import write_report
 
 __all__ = ["calibration", "confidence_report"]
 
@@ -45,10 +45,10 @@ def confidence_report(evaluations: Sequence[Evaluation], results: Path) -> None:
     for level, axis in enumerate(figure.subplots(1, levels)):
         votes: dict[int, Counter[str]] = {}
         for e in named:
-            votes.setdefault(int(e.routings[level].cluster_probs.argmax()), Counter())[kind_of(e.task)] += 1
+            votes.setdefault(e.cluster(level), Counter())[kind_of(e.task)] += 1
         meaning = {cluster: count.most_common(1)[0][0] for cluster, count in votes.items()}
         sure = [float(e.routings[level].confidence) for e in rest]
-        right = [meaning.get(int(e.routings[level].cluster_probs.argmax())) == kind_of(e.task) for e in rest]
+        right = [meaning.get(e.cluster(level)) == kind_of(e.task) for e in rest]
         error, bins = calibration(sure, right)
         rows.append(
             {
@@ -64,7 +64,6 @@ def confidence_report(evaluations: Sequence[Evaluation], results: Path) -> None:
         axis.plot([c for c, _, _ in bins], [r for _, r, _ in bins], marker="o")
         axis.set(title=f"level {level + 1}", xlabel="confidence", ylabel="share right" if level == 0 else None)
     figure.savefig(results / "quality_confidence.png", dpi=100)
-    (results / "quality_confidence.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     lines = [
         "Posterior of the most probable cluster, beside how often this cluster names the degradation (which one a "
         f"cluster stands for is read from other images); {len(rest)} images of CBSD68, clean ones among them.",
@@ -77,5 +76,4 @@ def confidence_report(evaluations: Sequence[Evaluation], results: Path) -> None:
         f"| {row['expected calibration error']:.2f} |"
         for row in rows
     ]
-    (results / "quality_confidence.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    write_report(results / "quality_confidence", rows, lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from clusir_modules.data import AllInOneDataset
 from clusir_modules.metrics import psnr, ssim
 
 from .classics import CLASSICS, kernel_of
+from .reports import write_report
 
 __all__ = ["Evaluation", "degraded", "known_benchmarks", "middle", "restore_all"]
 
@@ -65,6 +65,10 @@ class Evaluation(NamedTuple):
     routings: tuple[cm.Routing, ...]
     images: tuple[Tensor, Tensor, Tensor]
     classic: float | None = None
+
+    def cluster(self, level: int) -> int:
+        """The most probable cluster of an encoder level, counted from 0."""
+        return int(self.routings[level].cluster_probs.argmax())
 
     def result(self) -> TaskResult:
         """As the tables and pictures of the demo take it."""
@@ -148,9 +152,6 @@ def _write(evaluations: Sequence[Evaluation], path: Path, net: cm.ClusIR) -> Non
         by_gain = sorted(found, key=lambda e: e.after[0] - (e.before[0] if math.isfinite(e.before[0]) else 0))
         for label, e in (("best", by_gain[-1]), ("worst", by_gain[0])):
             sheet.append(e.result()._replace(task=f"{task}, {label}"))
-    path.with_suffix(".json").write_text(
-        json.dumps({"parameters": parameters, "rows": rows}, indent=2) + "\n", encoding="utf-8"
-    )
     lines = [
         f"clusir_tiny, {parameters / 1e6:.2f} M parameters; PSNR in dB / SSIM, mean over the images. Classics on "
         f"every {_CLASSIC_EVERY}th image, beside ours on the same.",
@@ -164,6 +165,5 @@ def _write(evaluations: Sequence[Evaluation], path: Path, net: cm.ClusIR) -> Non
         beside = "{name}: {psnr:.2f}, {restored:.2f}".format(**row["classic"]) if "classic" in row else ""
         cells = (row["task"], row["images"], f"{p0:.2f} / {s0:.3f}", f"{p1:.2f} / {s1:.3f}", gain, beside)
         lines.append(f"| {' | '.join(map(str, cells))} | {PUBLISHED.get(row['task'], '')} |")
-    path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    write_report(path, {"parameters": parameters, "rows": rows}, lines)
     contact_sheet({"restored": sheet}, path.with_suffix(".png"), size=_SHOWN)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tqdm import tqdm
 import clusir_modules as cm
 
 from .known import degraded
+from .reports import write_report
 
 __all__ = ["changed", "stability_report"]
 
@@ -57,7 +57,6 @@ def stability_report(net: cm.ClusIR, data: Path, results: Path, earlier: cm.Clus
         for name, route in variants.items():
             found[name].append(changed(reference, route(image)))
     rows = {name: torch.tensor(rows).float().mean(dim=0).tolist() for name, rows in found.items()}
-    (results / "quality_stability.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     lines = [
         f"Share of {len(numbers)} degraded images (every {_EVERY}th of CBSD68) whose most probable expert changes.",
         "",
@@ -65,5 +64,4 @@ def stability_report(net: cm.ClusIR, data: Path, results: Path, earlier: cm.Clus
         "|---" * (len(next(iter(rows.values()))) + 1) + "|",
     ]
     lines += [f"| {name} | {' | '.join(f'{share:.0%}' for share in shares)} |" for name, shares in rows.items()]
-    (results / "quality_stability.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    write_report(results / "quality_stability", rows, lines)

@@ -213,6 +213,11 @@ def extend(x: Tensor, dim: int, left: int, right: int, mode: str) -> Tensor:
     return x.index_select(dim, index)
 
 
+def along(dim: int, size: int) -> tuple[int, int]:
+    """Height and width of a kernel or a stride that acts along rows (3) or columns (2) alone."""
+    return (1, size) if dim == 3 else (size, 1)
+
+
 def _analyze(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: str) -> Tensor:
     """Filter along ``dim`` and halve it: ``C`` channels become ``2C``, low and high pass of each in turn."""
     channels, size, length = x.shape[1], x.shape[dim], len(taps[0])
@@ -228,9 +233,8 @@ def _analyze(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: str
         x = F.pad(x, (left, right) if dim == 3 else (0, 0, left, right))
     else:
         x = extend(x, dim, left, right, mode)
-    shape = (2, 1, 1, length) if dim == 3 else (2, 1, length, 1)
-    weight = constants((*taps[0][::-1], *taps[1][::-1]), x).view(shape).repeat(channels, 1, 1, 1)
-    return F.conv2d(x, weight, stride=(1, 2) if dim == 3 else (2, 1), groups=channels)
+    weight = constants((*taps[0][::-1], *taps[1][::-1]), x).view(2, 1, *along(dim, length)).repeat(channels, 1, 1, 1)
+    return F.conv2d(x, weight, stride=along(dim, 2), groups=channels)
 
 
 def _synthesize(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: str) -> Tensor:
@@ -243,9 +247,8 @@ def _synthesize(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: 
         start, kept = length // 2 - 1 + 2 * border, 2 * size
     if kept < 1:
         raise ValueError(f"ll and details are too small for a wavelet of {length} taps, got {size} along dim {dim}")
-    shape = (2, 1, 1, length) if dim == 3 else (2, 1, length, 1)
-    weight = constants((*taps[2], *taps[3]), x).view(shape).repeat(channels, 1, 1, 1)
-    x = F.conv_transpose2d(x, weight, stride=(1, 2) if dim == 3 else (2, 1), groups=channels)
+    weight = constants((*taps[2], *taps[3]), x).view(2, 1, *along(dim, length)).repeat(channels, 1, 1, 1)
+    x = F.conv_transpose2d(x, weight, stride=along(dim, 2), groups=channels)
     return x.narrow(dim, start, kept)
 
 

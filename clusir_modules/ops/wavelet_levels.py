@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .checks import check_feature_map, check_positive
 from .constants import constants
-from .dwt import WaveLike, dwt2d, extend, filter_bank, idwt2d, remember_wave
+from .dwt import WaveLike, along, dwt2d, extend, filter_bank, idwt2d, remember_wave
 from .precision import full_precision, widen
 
 __all__ = ["iswt2d", "swt2d", "wavedec2", "waverec2"]
@@ -167,8 +167,8 @@ def _split(x: Tensor, taps: Sequence[Sequence[float]], dim: int, gap: int) -> Te
     channels, length = x.shape[1], len(taps[0])
     left = (length // 2 - 1) * gap
     x = extend(x, dim, left, (length - 1) * gap - left, "periodization")
-    weight = constants((*taps[0][::-1], *taps[1][::-1]), x).view(2, 1, *_along(dim, length)).repeat(channels, 1, 1, 1)
-    return F.conv2d(x, weight, groups=channels, dilation=_along(dim, gap))
+    weight = constants((*taps[0][::-1], *taps[1][::-1]), x).view(2, 1, *along(dim, length)).repeat(channels, 1, 1, 1)
+    return F.conv2d(x, weight, groups=channels, dilation=along(dim, gap))
 
 
 def _join(x: Tensor, taps: Sequence[Sequence[float]], dim: int, gap: int) -> Tensor:
@@ -176,9 +176,5 @@ def _join(x: Tensor, taps: Sequence[Sequence[float]], dim: int, gap: int) -> Ten
     channels, length = x.shape[1] // 2, len(taps[0])
     right = (length // 2 - 1) * gap
     x = extend(x, dim, (length - 1) * gap - right, right, "periodization")
-    weight = constants((*taps[0][::-1], *taps[1][::-1]), x).view(1, 2, *_along(dim, length)).repeat(channels, 1, 1, 1)
-    return F.conv2d(x, weight * 0.5, groups=channels, dilation=_along(dim, gap))
-
-
-def _along(dim: int, size: int) -> tuple[int, int]:
-    return (1, size) if dim == 3 else (size, 1)
+    weight = constants((*taps[0][::-1], *taps[1][::-1]), x).view(1, 2, *along(dim, length)).repeat(channels, 1, 1, 1)
+    return F.conv2d(x, weight * 0.5, groups=channels, dilation=along(dim, gap))

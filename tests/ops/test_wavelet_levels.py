@@ -129,6 +129,9 @@ def test_shrinking_bands_of_full_resolution_denoises_better() -> None:
 
 
 X = torch.rand(1, 2, 8, 8)
+FRACTION: Any = 1.5
+NO_WAVE: Any = 3
+NO_LIST: Any = X
 
 
 @pytest.mark.parametrize(
@@ -136,13 +139,13 @@ X = torch.rand(1, 2, 8, 8)
     [
         (lambda: swt2d(X, level=0), ValueError, "level must be >= 1, got 0"),
         (lambda: wavedec2(X, level=-1), ValueError, "level must be >= 0, got -1"),
-        (lambda: wavedec2(X, level=1.5), TypeError, "level must be an int"),  # type: ignore[arg-type]
+        (lambda: wavedec2(X, level=FRACTION), TypeError, "level must be an int"),
         (lambda: swt2d(X[0]), ValueError, "x must have shape (B, C, H, W)"),
         (lambda: swt2d(X, "db"), ValueError, "wave must be a discrete wavelet of PyWavelets"),
-        (lambda: swt2d(X, 3), TypeError, "wave must be a name or a pywt.Wavelet, got int 3"),  # type: ignore[arg-type]
+        (lambda: swt2d(X, NO_WAVE), TypeError, "wave must be a name or a pywt.Wavelet, got int 3"),
         (lambda: wavedec2(X, mode="periodic"), ValueError, "mode must be"),
         (lambda: waverec2([]), ValueError, "coefficients must be [ll, details_J, ..., details_1]"),
-        (lambda: iswt2d(X), ValueError, "coefficients must be [ll, details_J, ..., details_1]"),  # type: ignore[arg-type]
+        (lambda: iswt2d(NO_LIST), ValueError, "coefficients must be [ll, details_J, ..., details_1]"),
         (lambda: iswt2d([X, X]), ValueError, "coefficients[1] must have shape (1, 2, 3, h, w)"),
         (lambda: iswt2d([X, *swt2d(X.double())[1:]]), TypeError, "coefficients[1] must be a tensor of torch.float32"),
         (lambda: iswt2d(wavedec2(X, level=2)), ValueError, "coefficients[2] must be as large as coefficients[0]"),

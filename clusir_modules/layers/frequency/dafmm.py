@@ -185,9 +185,9 @@ class DAFMM(nn.Module):
             weight = fuse + fuse.flip(0) @ exchanged
             bias = scale.flatten() * cast(Tensor, self.fuse.bias)
             weight, size = weight.permute(1, 0, 3, 2).flatten(1, 2), (low.shape[2], low.shape[3])
-            if high.dtype is torch.float16:  # gains may lift the low band beyond its range
-                return mix_channels(rows, weight, bias, size).to(high.dtype)
-            return mix_channels(rows.to(high.dtype), weight, bias, size)
+            if high.dtype is not torch.float16:  # gains may lift the low band beyond its range
+                rows = rows.to(high.dtype)
+            return mix_channels(rows, weight, bias, size).to(high.dtype)
 
     def _similarity(self, rows: Tensor, query: Tensor, key: Tensor) -> Tensor:
         """Cosine between the query channels of the low and the key channels of the high band, head by head."""
