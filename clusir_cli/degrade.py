@@ -28,8 +28,9 @@ __all__ = ["degrade"]
     metavar="TASK",
     multiple=True,
     required=True,
-    help="noise, camera_noise, rain, haze, motion_blur, defocus_blur, low_light, jpeg or snow, or a degradation with "
-    "settings, such as 'GaussianNoise(sigma=50)'. Several are applied one after the other.",
+    help="noise, camera_noise, raw_noise, rain, raindrops, haze, motion_blur, defocus_blur, low_light, jpeg, "
+    "jpeg_twice, resize or snow, or a degradation with settings, such as 'GaussianNoise(sigma=50)'. Several are "
+    "applied one after the other.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Same seed and file name, same result.")
 @existing_options

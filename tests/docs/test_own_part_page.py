@@ -1,4 +1,4 @@
-"""The page "Train your own part in BasicSR", followed to its end: module, option file, training, loading."""
+"""The pages about parts and degradations of one's own, followed to their end: module, option file, training."""
 
 from __future__ import annotations
 
@@ -12,35 +12,55 @@ import numpy as np
 import pytest
 from documents import DOCS, ROOT
 
-PAGE = (DOCS / "howto" / "own_part.md").read_text("utf-8")
+
+def fence(page, head):
+    text = (DOCS / "howto" / f"{page}.md").read_text("utf-8")
+    return re.findall(rf"^```{re.escape(head)}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-def fence(head):
-    return re.findall(rf"^```{re.escape(head)}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+class Follower:
+    """A reader of a page who writes what it says into ``folder``, with three photographs."""
 
+    def __init__(self, folder):
+        self.folder = folder
+        (folder / "photographs" / "train").mkdir(parents=True)
+        for number in range(3):
+            rough = np.random.default_rng(number).integers(0, 256, (6, 6, 3), np.uint8)
+            cv2.imwrite(str(folder / f"photographs/train/{number}.png"), cv2.resize(rough, (48, 48)))
 
-@pytest.mark.slow
-def test_what_the_page_writes_trains_and_loads(tmp_path):
-    (tmp_path / "my_project").mkdir()
-    (tmp_path / "my_project" / "parts.py").write_text(fence("python")[0])
-    (tmp_path / "x.yml").write_text(fence("yaml")[0])
-    (tmp_path / "photographs" / "train").mkdir(parents=True)
-    for number in range(3):
-        rough = np.random.default_rng(number).integers(0, 256, (6, 6, 3), np.uint8)
-        cv2.imwrite(str(tmp_path / f"photographs/train/{number}.png"), cv2.resize(rough, (48, 48)))
+    def write(self, name, text):
+        (self.folder / name).parent.mkdir(exist_ok=True)
+        (self.folder / name).write_text(text)
 
-    def run(*arguments):
-        path = os.pathsep.join([str(ROOT), str(tmp_path)])
+    def run(self, *arguments):
+        path = os.pathsep.join([str(ROOT), str(self.folder)])
         environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(
-            [sys.executable, *arguments], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
+            [sys.executable, *arguments], check=False, cwd=self.folder, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    *_, command = fence("bash")[0].splitlines()
-    assert command.startswith("python -m basicsr_plugin.train")
-    run(*command.split()[1:], "--force_yml", "train:total_iter=2")
-    assert run("-c", fence("{code-block} python")[0]) == (
+    def train(self, command, *arguments):
+        assert command.startswith("python -m basicsr_plugin.train")
+        return self.run(*command.split()[1:], *arguments)
+
+
+@pytest.mark.slow
+def test_the_part_that_a_page_writes_trains_and_loads(tmp_path):
+    reader = Follower(tmp_path)
+    reader.write("my_project/parts.py", fence("own_part", "python")[0])
+    reader.write("x.yml", fence("own_part", "yaml")[0])
+    reader.train(fence("own_part", "bash")[0].splitlines()[-1], "--force_yml", "train:total_iter=2")
+    assert reader.run("-c", fence("own_part", "{code-block} python")[0]) == (
         "{'type': 'SoftmaxRouter', 'temperature': 0.5} torch.Size([1, 3, 40, 56])\n"
     )
+
+
+@pytest.mark.slow
+def test_the_degradation_that_a_page_writes_trains(tmp_path):
+    reader = Follower(tmp_path)
+    reader.write("my_degradations.py", fence("degradation", "{code-block} python")[0])
+    reader.write("x.yml", fence("degradation", "yaml")[0])
+    reader.train(fence("degradation", "bash")[0].splitlines()[-1], "--force_yml", "train:total_iter=2")
+    assert list(tmp_path.glob("experiments/vignette/models/net_g_latest.pth"))

@@ -29,7 +29,11 @@ DEGRADATIONS = {
     "LowLight": data.LowLight(shot_noise=(0.0, 0.1), cast=0.5),
     "Mixture": data.Mixture([data.LowLight(), data.RainStreaks(), data.JPEG()]),
     "MotionBlur": data.MotionBlur(),
+    "OneOf": data.OneOf([data.JPEG(shifted=True), data.GaussianNoise()], probabilities=[0.6, 0.2]),
     "RainStreaks": data.RainStreaks(directions=(1, 3)),
+    "Raindrops": data.Raindrops(),
+    "RawNoise": data.RawNoise(mosaic=0.5),
+    "Resize": data.Resize((0.2, 2.0), steps=[data.DefocusBlur()]),
     "Snow": data.Snow(),
 }
 COVERED.update({*DEGRADATIONS, "DEGRADATIONS", "Degradation", "HazeMaps", "LogUniform", "TASK_DEGRADATIONS"})
@@ -104,7 +108,8 @@ settings = st.recursive(
 
 OPTIONS = (
     "sigma quantize density length width angle opacity light veil beta airlight tint scene_size path gamma radius "
-    "exposure shot_noise read_noise quality steps between directions objects cast mosaic"
+    "exposure shot_noise read_noise quality steps between directions objects cast mosaic scale modes shuffle "
+    "probabilities shifted gain"
 ).split()
 
 

@@ -8,9 +8,11 @@ from .camera import CameraNoise
 from .haze import Haze, HazeMaps
 from .jpeg import JPEG
 from .low_light import LowLight
-from .mixture import Mixture
+from .mixture import Mixture, OneOf
 from .noise import GaussianNoise
 from .rain import RainStreaks
+from .raindrops import Raindrops
+from .raw_noise import RawNoise
 from .registry import (
     DEGRADATIONS,
     TASK_DEGRADATIONS,
@@ -18,6 +20,7 @@ from .registry import (
     degradation_types,
     register_degradation,
 )
+from .resize import Resize
 from .snow import Snow
 
 __all__ = [
@@ -34,7 +37,11 @@ __all__ = [
     "LowLight",
     "Mixture",
     "MotionBlur",
+    "OneOf",
     "RainStreaks",
+    "Raindrops",
+    "RawNoise",
+    "Resize",
     "Snow",
     "build_degradation",
     "degradation_types",

@@ -80,8 +80,9 @@ class Degradation(ABC):
         """Degrade every image of a batch, each with settings of its own, on the batch's device; leaves the argument.
 
         Results are distributed as those of single images, but not equal to them: the random numbers are drawn for the
-        whole batch at once. The degradations of this package take 10 (noise) to 250 (rain) operators for any number of
-        images, none of which waits for the device; where a subclass writes no ``_apply_batch``, the images take turns.
+        whole batch at once. The degradations of this package take 10 (noise) to 420 (JPEG twice) operators for any
+        number of images, none of which waits for the device; where a subclass writes no ``_apply_batch``, the images
+        take turns.
 
         Args:
             images: clean images ``(B, 3, H, W)`` or ``(B, 1, H, W)`` in [0, 1].

@@ -28,22 +28,23 @@ def code_batch(levels: Tensor, quality: Tensor) -> Tensor:
     height, width = levels.shape[2:]
     scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
     if levels.shape[1] == 1:
-        return _round_trip(_pad_to(levels, 8), _LUMA, scale)[:, :, :height, :width]
-    red, green, blue = _pad_to(levels, 16).split(1, 1)
+        return _round_trip(_pad_to(levels, 8, 8), _LUMA, scale)[:, :, :height, :width]
+    red, green, blue = _pad_to(levels, 2, 16).split(1, 1)
     luma = (0.299 * red + 0.587 * green + 0.114 * blue).round()
     blueness = (-0.168735892 * red - 0.331264108 * green + 0.5 * blue + 128).round()
     redness = (0.5 * red - 0.418687589 * green - 0.081312411 * blue + 128).round()
-    luma = _round_trip(luma, _LUMA, scale)[:, :, :height, :width]
-    chroma = _round_trip(_halve(torch.cat([blueness, redness], 1)), _CHROMA, scale)
+    luma = _round_trip(_pad_to(luma, 8, 8), _LUMA, scale)[:, :, :height, :width]
+    # Libjpeg repeats the last column before chroma is halved, and the last row after that.
+    chroma = _round_trip(_pad_to(_halve(torch.cat([blueness, redness], 1)), 8, 8), _CHROMA, scale)
     chroma = _double(chroma[:, :, : -(-height // 2), : -(-width // 2)])[:, :, :height, :width] - 128
     blueness, redness = chroma.split(1, 1)
     green = (luma - 0.344136286 * blueness - 0.714136286 * redness).round()
     return torch.cat([luma + (1.402 * redness).round(), green, luma + (1.772 * blueness).round()], 1).clamp(0, 255)
 
 
-def _pad_to(levels: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column up to a multiple."""
-    return F.pad(levels, (0, -levels.shape[3] % multiple, 0, -levels.shape[2] % multiple), mode="replicate")
+def _pad_to(levels: Tensor, rows: int, columns: int) -> Tensor:
+    """Repeat the last row and column up to multiples."""
+    return F.pad(levels, (0, -levels.shape[3] % columns, 0, -levels.shape[2] % rows), mode="replicate")
 
 
 def _halve(levels: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ._base import Degradation, LogUniform, Range, check_number, draw_each, normalize_range
+from ._bayer import draw_mosaic
 from ._filter import pad_batch
 
 __all__ = ["CameraNoise"]
@@ -26,7 +27,8 @@ class CameraNoise(Degradation):
 
     the Poisson-Gaussian model in linear light (Foi et al., IEEE TIP 2008; the default ranges span those of Brooks et
     al., "Unprocessing Images", CVPR 2019). A sensor sees one color in each pixel; what is filled in between is a mean
-    of the neighbors, and so is its noise: it is correlated and, at the filled places, weaker.
+    of the neighbors, and so is its noise: it is correlated and, at the filled places, weaker. With white balance, color
+    matrix and tone curve of real cameras: :class:`RawNoise`.
 
     Args:
         shot_noise: ``s``, variance of the photon noise for each unit of linear light.
@@ -66,11 +68,7 @@ class CameraNoise(Degradation):
 
 def _interpolate_mosaic(noise: Tensor, generator: torch.Generator) -> Tensor:
     """Keep of ``(B, 3, H, W)`` what a Bayer mosaic measures, and fill the rest by the mean of the nearest measured."""
-    height, width = noise.shape[2:]
-    # Which of the four places of a 2x2 cell red has; blue is opposite, green has the other two.
-    shift = draw_each((0, 4), noise, generator).floor()
-    rows = (torch.arange(height, device=noise.device)[:, None] + shift) % 2
-    columns = (torch.arange(width, device=noise.device) + (shift / 2).floor()) % 2
+    rows, columns = draw_mosaic(noise, generator)
     red = (1 - rows) * (1 - columns)
     blue = rows * columns
     measured = pad_batch(noise * torch.cat([red, 1 - red - blue, blue], 1), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -13,15 +14,32 @@ from .camera import CameraNoise
 from .haze import Haze
 from .jpeg import JPEG
 from .low_light import LowLight
-from .mixture import Mixture
+from .mixture import Mixture, OneOf
 from .noise import GaussianNoise
 from .rain import RainStreaks
+from .raindrops import Raindrops
+from .raw_noise import RawNoise
+from .resize import Resize
 from .snow import Snow
 
 __all__ = ["DEGRADATIONS", "TASK_DEGRADATIONS", "build_degradation", "degradation_types", "register_degradation"]
 
+_OF_STEPS = (Mixture, OneOf, Resize)
+
 DEGRADATIONS = Registry(
-    "degradation type", GaussianNoise, CameraNoise, RainStreaks, Haze, MotionBlur, DefocusBlur, LowLight, JPEG, Snow
+    "degradation type",
+    GaussianNoise,
+    CameraNoise,
+    RawNoise,
+    RainStreaks,
+    Raindrops,
+    Haze,
+    MotionBlur,
+    DefocusBlur,
+    LowLight,
+    JPEG,
+    Snow,
+    *_OF_STEPS,
 )
 """Classes that :func:`build_degradation` knows by name."""
 
@@ -29,12 +47,16 @@ TASK_DEGRADATIONS: Mapping[str, Degradation] = MappingProxyType(
     {
         "noise": GaussianNoise(),
         "camera_noise": CameraNoise(),
+        "raw_noise": RawNoise(),
         "rain": RainStreaks(),
+        "raindrops": Raindrops(),
         "haze": Haze(),
         "motion_blur": MotionBlur(),
         "defocus_blur": DefocusBlur(),
         "low_light": LowLight(),
         "jpeg": JPEG(),
+        "jpeg_twice": Mixture([JPEG(shifted=True), JPEG()]),
+        "resize": Resize(),
         "snow": Snow(),
     }
 )
@@ -66,7 +88,8 @@ def build_degradation(config: Mapping[str, Any] | Sequence[Any] | str | Degradat
     Args:
         config: ``{"type": "Haze", "beta": [0.6, 1.8]}``: a class and its arguments; a list of such: a
             :class:`Mixture` in that order; a short task name (``"haze"``): its default settings; or an instance, which
-            is returned as is.
+            is returned as is. The ``steps`` of :class:`Mixture`, :class:`OneOf` and :class:`Resize` are each one of
+            these.
 
     Raises:
         TypeError: ``config`` is of another kind, or a setting is of the wrong type.
@@ -88,5 +111,9 @@ def build_degradation(config: Mapping[str, Any] | Sequence[Any] | str | Degradat
         return Mixture([build_degradation(step) for step in config])
     if not isinstance(config, Mapping):
         raise TypeError(f"config must be a mapping with a 'type', a list of such or a name, got {config!r}")
-    degradation: Degradation = DEGRADATIONS.make(config)()
+    make = DEGRADATIONS.make(config)
+    steps = config.get("steps")
+    if DEGRADATIONS[config["type"]] in _OF_STEPS and isinstance(steps, Sequence) and not isinstance(steps, str):
+        make = partial(make, steps=[build_degradation(step) for step in steps])
+    degradation: Degradation = make()
     return degradation

@@ -7,13 +7,17 @@ import torch
 import yaml
 
 from clusir_modules.data import (
+    JPEG,
     TASK_DEGRADATIONS,
+    DefocusBlur,
     Degradation,
     GaussianNoise,
     Haze,
     LowLight,
     Mixture,
+    OneOf,
     RainStreaks,
+    Resize,
     build_degradation,
     degradation_types,
     register_degradation,
@@ -44,6 +48,15 @@ class TestBuildDegradation:
         config = yaml.safe_load("[{type: LowLight, exposure: 0.3}, haze, {type: RainStreaks}]")
         assert build_degradation(config) == Mixture([LowLight(0.3), Haze(), RainStreaks()])
 
+    def test_steps_are_built_too(self) -> None:
+        config = yaml.safe_load("""
+            - {type: OneOf, probabilities: [0.8], steps: [defocus_blur]}
+            - {type: Resize, scale: [0.5, 1], steps: [{type: Mixture, shuffle: true, steps: [noise, jpeg]}]}
+        """)
+        inner = Mixture([GaussianNoise(), JPEG()], shuffle=True)
+        expected = Mixture([OneOf([DefocusBlur()], probabilities=[0.8]), Resize((0.5, 1), steps=[inner])])
+        assert build_degradation(config) == expected
+
     def test_the_given_mapping_is_not_changed(self) -> None:
         config = {"type": "GaussianNoise", "sigma": 15}
         assert build_degradation(config) == build_degradation(config) == GaussianNoise(15)
@@ -57,12 +70,16 @@ class TestBuildDegradation:
         assert list(TASK_DEGRADATIONS) == [
             "noise",
             "camera_noise",
+            "raw_noise",
             "rain",
+            "raindrops",
             "haze",
             "motion_blur",
             "defocus_blur",
             "low_light",
             "jpeg",
+            "jpeg_twice",
+            "resize",
             "snow",
         ]
         with pytest.raises(TypeError):
@@ -79,6 +96,8 @@ class TestBuildDegradation:
             ("low_ligth", ValueError, "unknown task 'low_ligth'; did you mean 'low_light'"),
             (7, TypeError, "config must be a mapping"),
             ([], ValueError, "at least one degradation"),
+            ({"type": "OneOf", "steps": ["jpg"]}, ValueError, "unknown task 'jpg'; did you mean 'jpeg'"),
+            ({"type": "Resize", "steps": "jpeg"}, TypeError, "steps must be a sequence of degradations, got 'jpeg'"),
         ],
     )
     def test_mistakes_are_named_with_the_nearest_name(

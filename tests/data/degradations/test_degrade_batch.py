@@ -23,7 +23,11 @@ from clusir_modules.data import (
     LowLight,
     Mixture,
     MotionBlur,
+    OneOf,
+    Raindrops,
     RainStreaks,
+    RawNoise,
+    Resize,
     Snow,
 )
 from clusir_modules.data.degradations import _particle_batch
@@ -39,18 +43,29 @@ EVERY = {
     "storm": RainStreaks(LogUniform(3, 20), opacity=(0.4, 0.9), directions=(1, 4)),
     "objects in haze": Haze((0.6, 4.0), scene_size=48, objects=0.9),
     "night": LowLight(LogUniform(0.03, 0.3), cast=0.15),
-    "mixture": Mixture([LowLight(), Haze(), RainStreaks()]),
+    "chain": Mixture(
+        [
+            OneOf([DefocusBlur((1, 2)), RawNoise()], probabilities=[0.5, 0.3]),
+            Resize((0.4, 1.3), steps=[GaussianNoise((5, 30), between=True)]),
+            JPEG((30, 90)),
+        ],
+        shuffle=True,
+    ),
 }
 # The same with one setting changed by about a quarter of its range: differences that the statistics must find.
 ALTERED = {
     "noise": GaussianNoise(26),
     "camera_noise": CameraNoise(LogUniform(2e-4, 1.2e-2), mosaic=0.3),
+    "raw_noise": RawNoise(LogUniform(1e-4, 4e-3)),
     "rain": RainStreaks((1.0, 3.6)),
+    "raindrops": Raindrops(radius=(3, 8)),
     "haze": Haze((0.8, 1.8)),
     "motion_blur": MotionBlur(length=(8, 22)),
     "defocus_blur": DefocusBlur((1.5, 4.2)),
     "low_light": LowLight((0.1, 0.3)),
     "jpeg": JPEG((10, 32)),
+    "jpeg_twice": Mixture([JPEG(), JPEG()]),
+    "resize": Resize(LogUniform(0.35, 1.0)),
     "snow": Snow((0.5, 2.0)),
     "several noise levels": GaussianNoise([5, 18, 50], quantize=False),
     "noise between": GaussianNoise((0, 45), between=True),
@@ -58,7 +73,7 @@ ALTERED = {
     "storm": RainStreaks((3, 20), opacity=(0.4, 0.9), directions=(1, 4)),
     "objects in haze": Haze((0.6, 4.0), scene_size=48, objects=0.1),
     "night": LowLight(LogUniform(0.03, 0.3), cast=0.0),
-    "mixture": Mixture([LowLight(), Haze(), RainStreaks((1, 3))]),
+    "chain": Mixture(EVERY["chain"].steps),
 }
 SAMPLES = 512
 SIDE = 32
@@ -124,7 +139,7 @@ def clean_samples(name: str) -> Tensor:
 
     For JPEG many: a rounding that falls out the other way than in Pillow moves a whole quality of one picture.
     """
-    return pictures(SAMPLES) if name == "jpeg" else pictures(1).expand(SAMPLES, -1, -1, -1)
+    return pictures(SAMPLES) if name.startswith("jpeg") else pictures(1).expand(SAMPLES, -1, -1, -1)
 
 
 class Reference:
@@ -237,6 +252,9 @@ class TestArithmetic:
             DefocusBlur(0),
             LowLight(1, gamma=1, shot_noise=0, read_noise=0),
             Snow(0, veil=0),
+            RawNoise(0.0, mosaic=0),
+            Raindrops(0),
+            Resize(1),
         ):
             tolerance = 1 / 255 if isinstance(degradation, GaussianNoise) else 1e-3
             assert torch.allclose(degradation.degrade_batch(clean, seeded(0)), clean, atol=tolerance)
@@ -325,7 +343,14 @@ class TestBatches:
         assert mixture.degrade_batch(clean, seeded(0)).shape == clean.shape
 
     def test_the_margin_bounds_what_a_pixel_depends_on(self) -> None:
-        for degradation in (MotionBlur(length=9), DefocusBlur(4.0)):
+        for degradation in (
+            MotionBlur(length=9),
+            DefocusBlur(4.0),
+            RawNoise(1e-3),
+            Raindrops(1, radius=(1, 4)),
+            Resize(0.4, steps=[DefocusBlur(1)]),
+            Resize(1.7),
+        ):
             margin = degradation.margin
             side = 4 * margin + 9
             clean, center = pictures(4, side, side).double(), side // 2
