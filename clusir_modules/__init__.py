@@ -30,7 +30,7 @@ from .losses.edge import EdgeLoss
 from .losses.fft import FFTLoss
 from .losses.focal_frequency import FocalFrequencyLoss
 from .losses.l1_ms_ssim import L1MSSSIMLoss
-from .losses.routing import cluster_information_loss, load_balance_loss, orthogonality_loss
+from .losses.routing import cluster_information_loss, load_balance_loss, orthogonality_loss, router_z_loss
 from .networks.clusir import ClusIR, clusir_base, clusir_small, clusir_tiny
 from .networks.clusir_encoder import ClusIREncoder
 from .networks.clusir_stage import ClusIRStage
@@ -90,6 +90,7 @@ __all__ = [
     "orthogonality_loss",
     "restore",
     "restore_file",
+    "router_z_loss",
     "swt2d",
     "wavedec2",
     "waverec2",

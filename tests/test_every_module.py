@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -105,6 +106,7 @@ CASES = {
     "wavelet evidence": Case(lambda: cm.WaveletEvidence(6), maps(6), lambda b, h, w: (b, 6, 1, 1)),
     "ClusterMoE": Case(lambda: moe(2), maps(6), same(6)),
     "ClusterMoE dense": Case(lambda: moe(3), maps(6), same(6)),
+    "ClusterMoE fallback": Case(lambda: moe(2, router=partial(cm.PCGRM, fallback=1.0)), maps(6), same(6)),
     "ClusterMoE own experts": Case(lambda: moe(2, experts=own_experts()), maps(6), same(6)),
     "gated conv experts": Case(lambda: cm.GatedConvExperts(4, 3), expert_inputs, same(4)),
     "prompt fusion": Case(

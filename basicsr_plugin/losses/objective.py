@@ -25,6 +25,7 @@ _NAMES = {
     "load_balance": "l_balance",
     "orthogonality": "l_orthogonality",
     "cluster_information": "l_information",
+    "router_z": "l_z",
 }
 
 

@@ -12,9 +12,16 @@ from basicsr.utils.registry import Registry
 from torch import Tensor, nn
 
 from clusir_modules import Routing
-from clusir_modules.losses.routing import cluster_information_loss, load_balance_loss, orthogonality_loss
+from clusir_modules.losses.routing import cluster_information_loss, load_balance_loss, orthogonality_loss, router_z_loss
 
-__all__ = ["ROUTING_LOSS_REGISTRY", "cluster_information", "load_balance", "orthogonality", "returns_routing"]
+__all__ = [
+    "ROUTING_LOSS_REGISTRY",
+    "cluster_information",
+    "load_balance",
+    "orthogonality",
+    "returns_routing",
+    "router_z",
+]
 
 ROUTING_LOSS_REGISTRY = Registry("routing_loss")
 
@@ -40,3 +47,9 @@ def orthogonality(routings: Sequence[Routing], net: nn.Module) -> Tensor:
 def cluster_information(routings: Sequence[Routing], net: nn.Module, *, all_reduce: bool = False) -> Tensor:
     """Each image sure of its cluster, all clusters used, see ``clusir_modules.cluster_information_loss``."""
     return cluster_information_loss(routings, all_reduce=all_reduce)
+
+
+@ROUTING_LOSS_REGISTRY.register()
+def router_z(routings: Sequence[Routing], net: nn.Module) -> Tensor:
+    """Small logits of the experts, see ``clusir_modules.router_z_loss``."""
+    return router_z_loss(routings)

@@ -14,7 +14,7 @@ from ..layers.routing.routing import Routing
 from ..ops.checks import check_not_empty
 from ..ops.precision import widen
 
-__all__ = ["cluster_information_loss", "load_balance_loss", "orthogonality_loss"]
+__all__ = ["cluster_information_loss", "load_balance_loss", "orthogonality_loss", "router_z_loss"]
 
 
 def _as_sequence(routings: Routing | Sequence[Routing]) -> Sequence[Routing]:
@@ -103,6 +103,41 @@ def cluster_information_loss(routings: Routing | Sequence[Routing], *, all_reduc
     for probs, mean in zip(clusters, _batch_means(clusters, all_reduce=all_reduce)):
         information = _entropy(mean) - _entropy(probs).mean()
         terms.append(-information / math.log(max(probs.shape[1], 2)))
+    return torch.stack(terms).mean()
+
+
+def router_z_loss(routings: Routing | Sequence[Routing]) -> Tensor:
+    r"""Mean square of the log of the partition function of the expert logits, averaged over the routers.
+
+    .. math:: \operatorname{mean}_b \sum_c p(c|x_b) \Big(\log \sum_e \exp a_{bce}\Big)^2, \quad
+        p(e|c, x) = \operatorname{softmax}_e a_c
+
+    It keeps the logits small, which softmaxes would let drift. In :class:`PCGRM` they are those of the experts in each
+    cluster, :math:`a_c = G_c z + b_c`. A cluster counts as much as it has to do with the image, and this weight has no
+    gradient: the loss is to fall by smaller logits, not by a change of cluster. With one cluster it is ST-MoE's. The
+    logits of the clusters need no such loss: cosines over a bounded temperature.
+
+    Args:
+        routings: one :class:`Routing` or one for each router.
+
+    Returns:
+        A scalar, at least 0.
+
+    Raises:
+        TypeError: what is given is neither a routing nor a sequence of them.
+        ValueError: an empty sequence, an empty batch, or a router that hands on no ``expert_logits``.
+
+    Note: a mean over the images, the same whatever the batches are cut into.
+
+    Reference: Zoph et al., "ST-MoE", arXiv:2202.08906, router z-loss, weight 0.001; the mean over clusters is
+    this project's choice.
+    """
+    terms = []
+    for routing in _as_sequence(routings):
+        if routing.expert_logits is None:
+            raise ValueError("routings must hold expert_logits, got None; a router gives them to choose_experts")
+        squares = routing.expert_logits.logsumexp(dim=-1).square()
+        terms.append((routing.cluster_probs.detach() * squares).sum(dim=-1).mean())
     return torch.stack(terms).mean()
 
 

@@ -285,6 +285,7 @@ def extreme_probs(rows: int, count: int, kind: str, generator: torch.Generator, 
 @fuzz(
     "load_balance_loss",
     "cluster_information_loss",
+    "router_z_loss",
     rows=st.integers(1, 5),
     clusters=st.integers(1, 6),
     experts=st.integers(1, 6),
@@ -299,7 +300,11 @@ def test_routing_losses_stay_in_their_bounds_with_finite_gradients(
     cluster_probs = extreme_probs(rows, clusters, kinds[0], generator, dtype)
     expert_probs = extreme_probs(rows, experts, kinds[1], generator, dtype)
     rest = torch.zeros(rows, 1)
-    routing = cm.Routing(cluster_probs, expert_probs, rest, rest.long(), rest)
+    logits = (1e3 * torch.randn(rows, clusters, experts, generator=generator, dtype=dtype)).requires_grad_()
+    routing = cm.Routing(cluster_probs, expert_probs, rest, rest.long(), rest, logits)
+    z = cm.router_z_loss(routing)
+    assert 0 <= float(z.detach()) <= float(logits.detach().logsumexp(2).square().max()) * (1 + 1e-5)
+    graded(z, logits)
     balance, information = cm.load_balance_loss(routing), cm.cluster_information_loss((routing, routing))
     assert -1e-6 <= float(balance) <= experts - 1 + 1e-4
     assert -1 - 1e-5 <= float(information) <= 1e-5

@@ -6,12 +6,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clusir_modules import PCGRM, Routing, cluster_information_loss, load_balance_loss, orthogonality_loss
+from clusir_modules import (
+    PCGRM,
+    Routing,
+    choose_experts,
+    cluster_information_loss,
+    load_balance_loss,
+    orthogonality_loss,
+    router_z_loss,
+)
 
 
 def routing_of(cluster_probs: Tensor, expert_probs: Tensor) -> Routing:
     empty = cluster_probs.new_zeros(cluster_probs.shape[0], 1)
-    return Routing(cluster_probs, expert_probs, empty, empty.long(), cluster_probs.unsqueeze(-1))
+    logits = expert_probs.log().unsqueeze(1) + 2
+    return Routing(cluster_probs, expert_probs, empty, empty.long(), cluster_probs.unsqueeze(-1), logits)
 
 
 def random_routing(batch: int = 6, clusters: int = 5, experts: int = 4) -> Routing:
@@ -91,6 +100,45 @@ class TestClusterInformation:
         assert float(cluster_information_loss(router(x)).detach()) < start - 0.2
 
 
+class TestRouterZ:
+    def test_is_the_squared_log_partition_of_each_cluster_weighted_by_its_posterior(self) -> None:
+        router = PCGRM(6, num_clusters=5, num_experts=4, top_k=2, embed_dim=8).double()
+        routing = router(torch.randn(3, 6, 4, 4, dtype=torch.float64))
+        total = 0.0
+        for posterior, clusters in zip(routing.cluster_probs.tolist(), routing.expert_logits.tolist()):
+            for p, logits in zip(posterior, clusters):
+                total += p * math.log(sum(math.exp(logit) for logit in logits)) ** 2
+        torch.testing.assert_close(
+            router_z_loss(routing), torch.tensor(total / 3, dtype=torch.float64), atol=1e-12, rtol=0
+        )
+
+    def test_is_that_of_a_plain_softmax_router(self) -> None:
+        logits = torch.randn(6, 4)
+        routing = choose_experts(logits.softmax(1), 2, expert_logits=logits[:, None])
+        torch.testing.assert_close(router_z_loss(routing), logits.exp().sum(1).log().square().mean())
+        of_clusters = choose_experts(
+            logits.softmax(1), 2, cluster_probs=torch.rand(6, 3).softmax(1), expert_logits=logits[:, None]
+        )
+        torch.testing.assert_close(router_z_loss(of_clusters), router_z_loss(routing))
+
+    def test_descending_it_shrinks_the_logits_and_moves_no_image_to_another_cluster(self) -> None:
+        router, x = PCGRM(6, num_clusters=4, num_experts=4, top_k=2, embed_dim=8), torch.randn(16, 6, 3, 3)
+        loss = router_z_loss(router(x))
+        loss.backward()
+        assert router.prototypes.grad is None
+        assert router.log_temperature.grad is None
+        with torch.no_grad():
+            for parameter in (router.expert_weight, router.expert_bias, *router.embed.parameters()):
+                parameter.sub_(0.05 * parameter.grad)
+        assert float(router_z_loss(router(x)).detach()) < 0.9 * float(loss.detach())
+
+    def test_a_router_without_logits_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="routings must hold expert_logits, got None"):
+            router_z_loss([choose_experts(torch.ones(2, 3) / 3, 1)])
+        with pytest.raises(ValueError, match=r"expert_logits must have shape \(2, 1, 3\) or \(2, 1, 3\), got \(2, 3\)"):
+            choose_experts(torch.ones(2, 3) / 3, 1, expert_logits=torch.zeros(2, 3))
+
+
 class TestOrthogonality:
     def test_is_the_mean_squared_cosine_of_different_prototypes(self) -> None:
         router = PCGRM(6, num_clusters=5, num_experts=4, top_k=2, embed_dim=3).double()
@@ -127,7 +175,7 @@ class TestOrthogonality:
             orthogonality_loss(())
 
 
-@pytest.mark.parametrize("loss", [load_balance_loss, cluster_information_loss])
+@pytest.mark.parametrize("loss", [load_balance_loss, cluster_information_loss, router_z_loss])
 class TestSequences:
     def test_averages_over_routers(self, loss: type) -> None:
         first, second = random_routing(experts=4, clusters=3), random_routing(experts=2, clusters=7)
@@ -148,4 +196,4 @@ class TestSequences:
         router = PCGRM(6, num_clusters=4, num_experts=4, top_k=2, embed_dim=8)
         loss(router(torch.randn(4, 6, 3, 3))).backward()
         assert router.embed.weight.grad.any()
-        assert router.prototypes.grad.any()
+        assert (router.expert_weight if loss is router_z_loss else router.prototypes).grad.any()

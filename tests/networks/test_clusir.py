@@ -179,6 +179,20 @@ class TestRouting:
         assert torch.equal(passed_on[2].prompt, routings[2].prompt)
 
     @torch.no_grad()
+    def test_a_trained_network_is_switched_to_all_experts(self) -> None:
+        net, dense = smallest_clusir().double().eval(), smallest_clusir(top_k=3).double().eval()
+        dense.load_state_dict(
+            {key: value for key, value in net.state_dict().items() if key != "settings_record"}, strict=False
+        )
+        image = torch.rand(2, 3, 20, 33, dtype=torch.float64)
+        chosen = net(image)
+        for module in net.modules():
+            if isinstance(module, cm.PCGRM):
+                module.top_k = module.num_experts
+        assert torch.equal(net(image), dense(image))
+        assert not torch.allclose(net(image), chosen)
+
+    @torch.no_grad()
     def test_the_routing_of_one_image_serves_its_tiles(self) -> None:
         net = smallest_clusir().double().eval()
         routings = net.route(torch.rand(1, 3, 40, 40).double())

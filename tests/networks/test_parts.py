@@ -309,6 +309,18 @@ class TestNames:
             cm.PARTS["router"].register(lambda dim: None)
 
 
+def test_a_threshold_of_the_router_is_saved_and_adds_nothing_to_the_weights(tmp_path):
+    net = cm.ClusIR(**SMALL, router=partial(cm.PCGRM, fallback=1.0)).eval()
+    plain = cm.ClusIR(**SMALL).eval()
+    weights = {key: value for key, value in net.state_dict().items() if key != "settings_record"}
+    plain.load_state_dict(weights, strict=False)
+    assert set(plain.state_dict()) >= set(weights)
+    save_network(net, tmp_path / "net.safetensors")
+    again = load_network(tmp_path / "net.safetensors").eval()
+    assert torch.equal(again(picture()), net(picture()))
+    assert not torch.allclose(plain(picture()), net(picture()), atol=1e-4)
+
+
 class TestSaving:
     """What a file could not make again is refused before a byte is written."""
 

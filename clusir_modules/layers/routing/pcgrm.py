@@ -38,12 +38,17 @@ class PCGRM(nn.Module):
         embed_dim: width ``D`` of the embedding and of the prototypes.
         noise_std: standard deviation of Gaussian noise on :math:`\log p(e|x)` that disturbs, in training only, which
             experts are chosen, never their weights.
+        fallback: confidence ``t`` in (1 / L, 1] below which the experts step back: their weights are multiplied by
+            :math:`\min(1, (\max_c p(c|x) - 1 / L) / (t - 1 / L))`, so that an image of which the router knows nothing
+            is left to what always runs, the shared expert of :class:`ClusterMoE`. Continuous, with a gradient to
+            the posterior, in training as in eval. By default the weights always sum to 1.
 
     Shape:
         Input: ``(B, dim, H, W)``. Output: a :class:`Routing`.
 
     Raises:
-        ValueError: a size below 1, ``top_k > num_experts``, a negative ``noise_std``; in ``forward`` a wrong shape.
+        ValueError: a size below 1, ``top_k > num_experts``, a negative ``noise_std``, ``fallback`` out of range; in
+            ``forward`` a wrong shape.
         TypeError: an integer tensor.
 
     Note: computed in float32 or wider whatever the autocast type, and for each image alone.
@@ -52,7 +57,8 @@ class PCGRM(nn.Module):
         >>> PCGRM(32, num_clusters=8, num_experts=4)(torch.rand(2, 32, 9, 7)).prompt.shape
         torch.Size([2, 8, 128])
 
-    Reference: ClusIR, arXiv:2512.10948, sec. on PCGRM.
+    Reference: ClusIR, arXiv:2512.10948, sec. on PCGRM. A coarse expert where the degradation is not sure:
+    UniRestorer, arXiv:2412.20157; the ramp is this project's choice.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class PCGRM(nn.Module):
         top_k: int = 2,
         embed_dim: int = 128,
         noise_std: float = 0.0,
+        fallback: float | None = None,
     ) -> None:
         super().__init__()
         self.dim = check_positive("dim", dim)
@@ -73,6 +80,9 @@ class PCGRM(nn.Module):
         self.top_k = top_k
         self.embed_dim = check_positive("embed_dim", embed_dim)
         self.noise_std = check_number("noise_std", noise_std, 0)
+        self.fallback = fallback if fallback is None else check_number("fallback", fallback)
+        if fallback is not None and not 1 / num_clusters < fallback <= 1:
+            raise ValueError(f"fallback must be in (1 / num_clusters, 1] = ({1 / num_clusters:g}, 1], got {fallback}")
         self.embed = nn.Linear(dim, embed_dim)
         self.prototypes = nn.Parameter(torch.empty(num_clusters, embed_dim))
         self.log_temperature = nn.Parameter(torch.empty(()))
@@ -99,15 +109,22 @@ class PCGRM(nn.Module):
             temperature = F.hardtanh(self.log_temperature.to(z), *_LOG_TEMPERATURES).exp()
             cluster_probs = (z @ prototypes.t() / temperature).softmax(dim=-1)
             logits = F.linear(z, self.expert_weight.to(z).flatten(0, 1), self.expert_bias.to(z).flatten())
-            conditional = logits.unflatten(1, (self.num_clusters, -1)).softmax(dim=-1)  # p(e|c, x)
-            expert_probs = (cluster_probs.unsqueeze(1) @ conditional).squeeze(1)
-            return choose_experts(
+            logits = logits.unflatten(1, (self.num_clusters, -1))
+            expert_probs = (cluster_probs.unsqueeze(1) @ logits.softmax(dim=-1)).squeeze(1)  # of p(e|c, x)
+            routing = choose_experts(
                 expert_probs,
                 self.top_k,
                 self.noise_std if self.training else 0.0,
                 cluster_probs=cluster_probs,
                 prompt=cluster_probs.unsqueeze(-1) * prototypes,
+                expert_logits=logits,
             )
+            if self.fallback is None:
+                return routing
+            least = 1 / self.num_clusters
+            share = ((routing.confidence - least) / (self.fallback - least)).clamp(0, 1)
+            return routing._replace(topk_weights=routing.topk_weights * share.unsqueeze(1))
 
     def extra_repr(self) -> str:
-        return f"num_clusters={self.num_clusters}, num_experts={self.num_experts}, top_k={self.top_k}"
+        fallback = "" if self.fallback is None else f", fallback={self.fallback:g}"
+        return f"num_clusters={self.num_clusters}, num_experts={self.num_experts}, top_k={self.top_k}{fallback}"

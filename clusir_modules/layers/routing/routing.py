@@ -18,9 +18,12 @@ class Routing(NamedTuple):
     Attributes:
         cluster_probs: posterior ``p(c|x)``, ``(B, L)``.
         expert_probs: mixture ``p(e|x)``, ``(B, E)``.
-        topk_weights: weights of the active experts, ``(B, k)``, summing to 1.
+        topk_weights: weights of the active experts, ``(B, k)``, summing to 1, or to less where a router with
+            ``fallback`` is not sure of the image.
         topk_indices: the active experts, ``(B, k)``, int64.
         prompt: tokens ``p(c|x) P_c``, ``(B, L, D)``.
+        expert_logits: of which ``p(e|c, x)`` is the softmax, ``(B, L, E)`` or for all clusters the same ``(B, 1, E)``;
+            None from a router that does not hand them on.
     """
 
     cluster_probs: Tensor
@@ -28,6 +31,7 @@ class Routing(NamedTuple):
     topk_weights: Tensor
     topk_indices: Tensor
     prompt: Tensor
+    expert_logits: Tensor | None = None
 
     @property
     def confidence(self) -> Tensor:
@@ -46,6 +50,7 @@ def choose_experts(
     *,
     cluster_probs: Tensor | None = None,
     prompt: Tensor | None = None,
+    expert_logits: Tensor | None = None,
 ) -> Routing:
     r"""Keep the ``top_k`` most probable experts of each image and let their weights sum to 1.
 
@@ -59,9 +64,12 @@ def choose_experts(
         cluster_probs: probability of each cluster, ``(B, L)``. By default there is one cluster.
         prompt: tokens that describe the degradation, ``(B, L, D)``. By default tokens of width 0, for a router
             without clusters: :class:`PromptFusion` refuses them, so the network must have ``prompts=None``.
+        expert_logits: logits of the experts in each cluster, ``(B, L, E)``, or for all clusters the same ``(B, 1, E)``,
+            for :func:`router_z_loss`.
 
     Raises:
-        ValueError: ``expert_probs`` is not a matrix, or ``top_k`` is not in ``[1, E]``.
+        ValueError: ``expert_probs`` is not a matrix, or ``top_k`` is not in ``[1, E]``; ``expert_logits`` do not fit
+            the probabilities.
 
     Example:
         >>> routing = choose_experts(torch.tensor([[0.5, 0.2, 0.3]]), top_k=2)
@@ -87,7 +95,16 @@ def choose_experts(
         cluster_probs = torch.ones_like(expert_probs[:, :1])
     if prompt is None:
         prompt = expert_probs.new_empty(expert_probs.shape[0], 1, 0)
-    return Routing(cluster_probs, expert_probs, weights, indices, prompt)
+    batch, num_clusters = cluster_probs.shape
+    if expert_logits is not None and expert_logits.shape not in (
+        (batch, num_clusters, num_experts),
+        (batch, 1, num_experts),
+    ):
+        raise ValueError(
+            f"expert_logits must have shape ({batch}, {num_clusters}, {num_experts}) or ({batch}, 1, {num_experts}), "
+            f"got {tuple(expert_logits.shape)}"
+        )
+    return Routing(cluster_probs, expert_probs, weights, indices, prompt, expert_logits)
 
 
 def expand_routing(routing: Routing, batch: int) -> Routing:
@@ -104,4 +121,4 @@ def expand_routing(routing: Routing, batch: int) -> Routing:
         return routing
     if given != 1:
         raise ValueError(f"routing must belong to 1 or to {batch} images, got {given}")
-    return Routing(*(value.expand(batch, *value.shape[1:]) for value in routing))
+    return Routing._make(None if value is None else value.expand(batch, *value.shape[1:]) for value in routing)

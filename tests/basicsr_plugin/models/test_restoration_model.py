@@ -232,12 +232,17 @@ def small_clusir(options):
 def test_routing_terms_are_logged_raw_and_added_weighted(options, build, make_batch):
     small_clusir(options)
     del options["train"]["pixel_opt"]
-    weighted = {"L1Loss": 1.0, "load_balance": 0.5, "orthogonality": 2.0, "cluster_information": -0.25}
+    weighted = {"L1Loss": 1.0, "load_balance": 0.5, "orthogonality": 2.0, "cluster_information": -0.25, "router_z": 0.1}
     options["train"]["losses"] = [{"type": name, "weight": weight} for name, weight in weighted.items()]
     model = build(options)
     twin = deepcopy(model.net_g)
     data = make_batch()
-    from clusir_modules.losses.routing import cluster_information_loss, load_balance_loss, orthogonality_loss
+    from clusir_modules.losses.routing import (
+        cluster_information_loss,
+        load_balance_loss,
+        orthogonality_loss,
+        router_z_loss,
+    )
 
     picture, routings = twin(data["lq"], return_routing=True)
     expected = {
@@ -245,13 +250,14 @@ def test_routing_terms_are_logged_raw_and_added_weighted(options, build, make_ba
         "l_balance": load_balance_loss(routings).item(),
         "l_orthogonality": orthogonality_loss(twin).item(),
         "l_information": cluster_information_loss(routings).item(),
+        "l_z": router_z_loss(routings).item(),
     }
     step(model, data, 1)
     log = dict(model.log_dict)
     total = log.pop("l_total")
     assert log == pytest.approx(expected, rel=1e-4)
     assert total == pytest.approx(
-        log["l_pix"] + 0.5 * log["l_balance"] + 2.0 * log["l_orthogonality"] - 0.25 * log["l_information"], rel=1e-5
+        sum(weight * value for weight, value in zip(weighted.values(), log.values(), strict=True)), rel=1e-5
     )
 
 

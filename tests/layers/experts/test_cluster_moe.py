@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -71,6 +73,14 @@ class TestFormula:
         before = moe(x)
         moe.shared_expert.project_out.bias.add_(1)
         torch.testing.assert_close(moe(x), before + 1, atol=1e-12, rtol=0)
+
+    @torch.no_grad()
+    def test_the_shared_expert_alone_carries_an_image_of_which_the_router_knows_nothing(self) -> None:
+        moe = small_moe(router=partial(PCGRM, fallback=0.5)).double()
+        for parameter in moe.router.embed.parameters():
+            parameter.zero_()
+        x = torch.randn(2, 6, 4, 4, dtype=torch.float64)
+        torch.testing.assert_close(moe(x), x + moe.shared_expert(moe.norm(x)), atol=1e-12, rtol=0)
 
 
 class TestGradients:

@@ -65,6 +65,11 @@ class TestFormula:
                 actual = getattr(routing, name)[b]
                 torch.testing.assert_close(actual, torch.tensor(value, dtype=actual.dtype), atol=1e-12, rtol=0)
 
+    def test_the_mixture_is_that_of_its_logits(self) -> None:
+        routing = small_router().double()(torch.randn(3, 6, 4, 5, dtype=torch.float64))
+        mixture = torch.einsum("bl,ble->be", routing.cluster_probs, routing.expert_logits.softmax(2))
+        torch.testing.assert_close(routing.expert_probs, mixture, atol=1e-12, rtol=0)
+
     def test_distributions_sum_to_one(self) -> None:
         routing = small_router()(torch.randn(16, 6, 5, 5))
         for probs in (routing.cluster_probs, routing.expert_probs, routing.topk_weights):
@@ -74,7 +79,7 @@ class TestFormula:
     def test_shapes_are_those_of_the_contract(self) -> None:
         routing = small_router()(torch.rand(3, 6, 1, 1))
         assert isinstance(routing, Routing)
-        assert [tuple(value.shape) for value in routing] == [(3, 5), (3, 4), (3, 2), (3, 2), (3, 5, 8)]
+        assert [tuple(value.shape) for value in routing] == [(3, 5), (3, 4), (3, 2), (3, 2), (3, 5, 8), (3, 5, 4)]
         assert routing.topk_indices.dtype == torch.int64
 
     def test_no_expert_is_chosen_twice(self) -> None:
@@ -144,6 +149,40 @@ class TestNoise:
         assert torch.equal(router(x).topk_indices, router(x).topk_indices)
 
 
+class TestFallback:
+    @pytest.mark.parametrize("top_k", [2, 4])
+    def test_weights_fall_in_a_line_from_the_threshold_to_nothing(self, top_k: int) -> None:
+        router, sure = small_router(top_k, fallback=0.6).double(), small_router(top_k).double()
+        sure.load_state_dict(router.state_dict())  # has no state
+        x = torch.randn(32, 6, 3, 3, dtype=torch.float64)
+        with torch.no_grad():
+            sure.log_temperature.fill_(math.log(0.25))
+            router.log_temperature.fill_(math.log(0.25))
+        routing, whole = router(x), sure(x)
+        posteriors = [max(posterior_by_hand(router, image)[0]) for image in x]
+        shares = [1.0 if p >= 0.6 else (p - 0.2) / 0.4 for p in posteriors]
+        assert min(shares) < 0.5
+        assert max(shares) == 1
+        expected = whole.topk_weights * torch.tensor(shares, dtype=torch.float64)[:, None]
+        torch.testing.assert_close(routing.topk_weights, expected, atol=1e-12, rtol=0)
+        for name in ("cluster_probs", "expert_probs", "topk_indices", "prompt", "expert_logits"):
+            assert torch.equal(getattr(routing, name), getattr(whole, name))
+
+    def test_an_image_like_none_of_the_prototypes_runs_no_expert(self) -> None:
+        router = small_router(fallback=0.3)
+        with torch.no_grad():
+            router.embed.weight.zero_()
+            router.embed.bias.zero_()
+        assert router(torch.randn(2, 6, 3, 3)).topk_weights.abs().max() < 1e-6
+
+    def test_the_weights_teach_the_router_to_be_sure(self) -> None:
+        router = small_router(fallback=1.0)
+        weights = router(torch.randn(4, 6, 3, 3)).topk_weights
+        weights.sum().backward()  # without a fallback 4, whatever the parameters
+        assert router.log_temperature.grad < 0
+        assert router.prototypes.grad.abs().max() > 1e-4
+
+
 class TestPrecision:
     def test_is_float32_under_autocast_and_in_bfloat16_networks(self) -> None:
         router = small_router()
@@ -187,6 +226,9 @@ class TestBadArguments:
             ({"embed_dim": 8.0}, TypeError, "embed_dim must be an int, got float 8.0"),
             ({"noise_std": -0.1}, ValueError, "noise_std must be finite and >= 0, got -0.1"),
             ({"noise_std": math.nan}, ValueError, "noise_std must be finite and >= 0, got nan"),
+            ({"fallback": 0.125}, ValueError, r"fallback must be in \(1 / num_clusters, 1\] = \(0.125, 1\], got 0.125"),
+            ({"fallback": 1.01}, ValueError, "fallback must be in .*, got 1.01"),
+            ({"fallback": "0.5"}, TypeError, "fallback must be a number, got str '0.5'"),
         ],
     )
     def test_options_are_named(self, options: dict[str, float], error: type[Exception], message: str) -> None:
