@@ -77,6 +77,7 @@ class RestorationModel(SRModel):
             rank=self.options.rank,
             world_size=self.options.world_size,
             group=self.progress.group,
+            file=Path(path.visualization).parent / "validation.json" if path.visualization else None,
         )
 
     def join(self, context: RunContext) -> None:
@@ -257,12 +258,24 @@ class RestorationModel(SRModel):
             watch=lambda number, visuals: self.board.show_example(name, number, visuals, current_iter),
             writer=tb_logger,
         )
+        if training:
+            self._save_best()
         # BasicSR saves before it validates.
         if training and self.progress.count_validated(current_iter) and self.progress.is_saved(current_iter):
             try:
                 self.save_training_state(*self.progress.saved_at)
             except OSError as error:
                 self._miss(error, *self.progress.saved_at)
+
+    def _save_best(self) -> None:
+        """Keep the weights if a column of ``val.save_best`` has its best value now."""
+        for column, label in self.validator.options.best_labels().items():
+            if column in self.validator.table.improved:
+                nets = self._nets()
+                try:
+                    self.save_network(list(nets.values()), "net_g", label, list(nets))
+                except OSError as error:
+                    logging.getLogger("basicsr").error(f"{error}; the run goes on without the best weights")
 
     def can_stop(self, done: int) -> bool:
         """Whether the state after an iteration can be saved: no gradient is half accumulated."""
@@ -303,9 +316,7 @@ class RestorationModel(SRModel):
         self._settle()
         final = current_iter == -1
         missed = self.progress.missed
-        nets = {"params": self.get_bare_model(self.net_g)}
-        if self.average is not None:
-            nets["params_ema"] = self.average.net
+        nets = self._nets()
         broken = next(filter(None, (find_nonfinite_entry(net.state_dict()) for net in nets.values())), None)
         if broken is not None:
             message = f"{broken} holds NaN or infinite values: nothing is saved, the last checkpoint stays the newest"
@@ -325,12 +336,21 @@ class RestorationModel(SRModel):
         if final and missed is not None and missed[1] == self.progress.iteration:
             self.save(*missed, required=True)
 
+    def _nets(self) -> dict[str, nn.Module]:
+        """The networks of a checkpoint by kind."""
+        average = {} if self.average is None else {"params_ema": self.average.net}
+        return {"params": self.get_bare_model(self.net_g), **average}
+
     def _miss(self, error: OSError, epoch: int, current_iter: int) -> None:
         self.progress.missed = epoch, current_iter
         logging.getLogger("basicsr").error(f"{error}; the run goes on, and tries again at the next checkpoint")
 
-    def save_network(self, net: Any, net_label: str, current_iter: int, param_key: str | list[str] = "params") -> None:
+    def save_network(
+        self, net: Any, net_label: str, current_iter: int | str, param_key: str | list[str] = "params"
+    ) -> None:
         """Write weights in ``logger.save_checkpoint_format``, whole or not at all; the first process does it.
+
+        They are called by the iteration, "latest" for -1, or a name of their own.
 
         Raises:
             OSError: The file cannot be written.
@@ -365,7 +385,7 @@ class RestorationModel(SRModel):
                     "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
                     "manual_seed": self.options.manual_seed,
                     "grad_scaler": self.stepper.scaler.state_dict(),
-                    "best_metric_results": self.validator.best,
+                    "best_metric_results": self.validator.table.best,
                     "averaged": self.average is not None,
                     "skipped_steps": self.stepper.skipped.in_a_row,
                     "validation_due": self.progress.validation_due(current_iter),
@@ -387,7 +407,7 @@ class RestorationModel(SRModel):
             super().resume_training(resume_state)
         if resume_state.get("grad_scaler") and self.stepper.scaler.is_enabled():
             self.stepper.scaler.load_state_dict(resume_state["grad_scaler"])
-        self.validator.best = resume_state.get("best_metric_results", {})
+        self.validator.table.best = resume_state.get("best_metric_results", {})
         self.stepper.skipped.in_a_row = resume_state.get("skipped_steps", 0)
         self.progress.resumed_at = self.progress.iteration = resume_state["iter"]
         if self.states.holds(self.options.path.resume_state):

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from basicsr_plugin.metrics.validation_metrics import ValidationMetrics
+from basicsr_plugin.models.validation_table import Measured, ValidationTable
 from basicsr_plugin.options.schema import MetricOptions, ValOptions
 from basicsr_plugin.run.changes import picture_paths
 from basicsr_plugin.run.folders import fit_name
@@ -41,9 +42,10 @@ class Validator:
         rank: Of this process.
         world_size: Number of processes.
         group: Process group of several processes.
+        file: JSON file for the rows of all validations, or None.
 
     Attributes:
-        best: Best value so far, and its iteration, of each metric of each data set.
+        table: Rows and best values, see :class:`ValidationTable`.
         latest: Values of the last data set.
     """
 
@@ -56,6 +58,7 @@ class Validator:
         rank: int = 0,
         world_size: int = 1,
         group: Any = None,
+        file: Path | None = None,
     ) -> None:
         self.options = options
         self.metrics: Mapping[str, MetricOptions] = options.metric_options()
@@ -64,7 +67,7 @@ class Validator:
         self.rank = rank
         self.world_size = world_size
         self.group = group
-        self.best: dict[str, dict[str, dict[str, Any]]] = {}
+        self.table = ValidationTable(self.metrics, file)
         self.latest: dict[str, float] = {}
 
     def __call__(
@@ -92,25 +95,23 @@ class Validator:
         dataset = loader.dataset
         dataset_name = dataset.opt["name"]
         measure = ValidationMetrics(self.metrics)
-        found: dict[int, dict[str, float]] = {}
+        found: dict[int, Measured] = {}
         names = _Names(picture_paths(dataset))
         progress = tqdm(total=len(dataset), unit="image", desc=dataset_name, disable=not self.options.pbar)
         for number, sample in self._own_part(loader, shared=names.known, before_each=before_each):
             visuals = restore(sample)
             watch(number, visuals)
-            found[number] = measure(visuals["result"], visuals.get("gt"))
+            found[number] = self._measure(measure, visuals, sample)
             if save_img:
                 name = names.unique(number, sample["lq_path"][0])
                 self._write(visuals["result"], self._path(dataset_name, name, iteration))
             progress.update(self.world_size if names.known else 1)
         progress.close()
-        values = [row for _, row in sorted(self._gathered(found).items())]
-        skipped = [metric for metric in measure.needing_target() if not any(metric in row for row in values)]
+        pictures = [picture for _, picture in sorted(self._gathered(found).items())]
+        skipped = [metric for metric in measure.needing_target() if not any(metric in p.result for p in pictures)]
         if skipped and self.rank == 0:
             logging.getLogger("basicsr").warning(f"{dataset_name} has no ground truth: {', '.join(skipped)} left out")
-        self.latest = {metric: _mean(values, metric) for metric in self.metrics if metric not in skipped}
-        if self.latest:
-            self._record(dataset_name, iteration, writer)
+        self._record(dataset_name, iteration, pictures, writer)
 
     def clean(self) -> None:
         """Remove what killed processes left of pictures half-written; nobody else may be writing."""
@@ -143,29 +144,27 @@ class Validator:
             if self.rank < ranks and number < count:
                 yield number, torch.utils.data.default_collate([loader.dataset[number]])
 
-    def _gathered(self, found: dict[int, dict[str, float]]) -> dict[int, dict[str, float]]:
+    def _measure(self, measure: ValidationMetrics, visuals: Visuals, sample: Mapping[str, Any]) -> Measured:
+        """Measure result and input of one picture; the input only if it has the result's size."""
+        degraded, result, target = visuals["lq"], visuals["result"], visuals.get("gt")
+        before = measure(degraded, target) if degraded.shape == result.shape else {}
+        (task,) = sample.get("task") or [None]
+        return Measured(measure(result, target), before, task if isinstance(task, str) else None)
+
+    def _gathered(self, found: dict[int, Measured]) -> dict[int, Measured]:
         """Values of the pictures of all processes."""
         if self.world_size == 1:
             return found
         parts: list[Any] = [None] * self.world_size
         torch.distributed.all_gather_object(parts, found, group=self.group)
-        return {number: row for part in parts for number, row in part.items()}
+        return {number: picture for part in parts for number, picture in part.items()}
 
-    def _record(self, dataset_name: str, iteration: int | str, writer: Any) -> None:
-        """Update and log the best values."""
-        records = self.best.setdefault(dataset_name, {})
-        rows = [f"Validation {dataset_name}"]
-        for metric, value in self.latest.items():
-            better = self.metrics[metric].better
-            worst = float("-inf") if better == "higher" else float("inf")
-            record = records.setdefault(metric, {"better": better, "val": worst, "iter": -1})
-            if value >= record["val"] if better == "higher" else value <= record["val"]:
-                record.update(val=value, iter=iteration)
-            rows.append(f"\t # {metric}: {value:.4f}\tBest: {record['val']:.4f} @ {record['iter']} iter")
-            if writer is not None:
-                writer.add_scalar(f"metrics/{dataset_name}/{metric}", value, iteration)
-        if self.rank == 0:
-            logging.getLogger("basicsr").info("\n".join(rows) + "\n")
+    def _record(self, dataset_name: str, iteration: int | str, pictures: Sequence[Measured], writer: Any) -> None:
+        """Renew the best values, and write the rows."""
+        rows = self.table.add(dataset_name, iteration, pictures)
+        self.latest = {metric: values["result"] for metric, values in rows[0].values.items()}
+        if self.latest and self.rank == 0:
+            self.table.write(rows, iteration, writer)
 
     def _path(self, dataset_name: str, name: str, iteration: int | str) -> Path:
         folder = self.folder / dataset_name
@@ -199,11 +198,3 @@ class _Names:
             name = f"{stem}_{times}"
         self.used.add(name)
         return name
-
-
-def _mean(rows: Sequence[Mapping[str, float]], metric: str) -> float:
-    values = [row[metric] for row in rows if metric in row]
-    total = 0.0
-    for value in values:
-        total += value
-    return total / len(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -154,6 +155,7 @@ class ValOptions(Options, kw_only=True):
     suffix: str | None = None
     pbar: bool = False
     metrics: dict[str, Section] | None = None
+    save_best: str | list[str] | None = None
     tile: Positive | None = None
     overlap: Natural | None = None
     size_multiple: Positive | None = None
@@ -164,6 +166,19 @@ class ValOptions(Options, kw_only=True):
             raise ValueError(f"val.overlap must be below val.tile, {self.tile}, got {self.overlap}")
         if self.overlap and self.tile is None:
             raise ValueError(f"val.overlap needs val.tile, the side of the tiles, got {self.overlap} alone")
+        self.best_labels()
+
+    def best_labels(self) -> dict[str, str]:
+        """Columns ``<row>/<metric>`` whose best weights are kept, and what their files are called.
+
+        Raises:
+            ValueError: Two files would have one name.
+        """
+        columns = [self.save_best] if isinstance(self.save_best, str) else self.save_best or []
+        labels = {column: "best-" + re.sub(r"[^\w.]+|_", "-", column) for column in columns}
+        if len(set(labels.values())) < len(columns):
+            raise ValueError(f"val.save_best names columns whose files would have one name, got {columns}")
+        return labels
 
     def metric_options(self) -> dict[str, MetricOptions]:
         """The metrics by name.

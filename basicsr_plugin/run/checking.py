@@ -52,6 +52,7 @@ def read_options(opt: Mapping[str, Any]) -> RunOptions:
     if options.val is not None:
         for name, metric in options.val.metric_options().items():
             _check_metric(f"val.metrics.{name}", metric)
+    _check_best(options)
     _check_phases(options)
     return options
 
@@ -93,15 +94,39 @@ def _check_names(options: RunOptions) -> None:
     for phase, section in options.datasets.items():
         if phase.split("_")[0] in ("val", "test"):
             folder = str(PurePosixPath(str(section["name"])))
-            if folder in seen:
-                raise ValueError(
-                    f"datasets.{seen[folder]}.name and datasets.{phase}.name are both {section['name']!r}: their "
-                    "pictures and best values would mix"
-                )
-            seen[folder] = phase
+            for row in _rows(folder, section):
+                if row in seen:
+                    raise ValueError(
+                        f"datasets.{seen[row]}.name and datasets.{phase}.name are both {row!r}: their pictures and "
+                        "best values would mix"
+                    )
+            seen |= dict.fromkeys(_rows(folder, section), phase)
     suffix = options.val.suffix if options.val is not None else None
     if suffix is not None and (not _stays_below(suffix) or "/" in suffix):
         raise ValueError(f"val.suffix must be a part of a file name, got {suffix!r}")
+
+
+def _rows(folder: str, section: Mapping[str, Any]) -> list[str]:
+    """Rows that a set has in the table of a validation: its own, and that of each task if there are several."""
+    tasks = section.get("tasks")
+    names = [task.get("name") for task in tasks if isinstance(task, Mapping)] if isinstance(tasks, list) else []
+    several = dict.fromkeys(f"{folder}/{name}" for name in names)
+    return [folder, *several] if len(several) > 1 else [folder]
+
+
+def _check_best(options: RunOptions) -> None:
+    """``val.save_best`` names columns that a training has."""
+    wanted = options.val.best_labels() if options.val is not None else {}
+    if not wanted:
+        return
+    if not options.is_train:
+        raise ValueError(f"val.save_best is for trainings, got {list(wanted)} in a test")
+    sets = [section for phase, section in options.datasets.items() if phase.split("_")[0] == "val"]
+    rows = [row for section in sets for row in _rows(section["name"], section)]
+    known = [f"{row}/{metric}" for row in rows for metric in options.val.metrics or {}]
+    for column in wanted:
+        if column not in known:
+            raise ValueError(f"val.save_best: there is no column {column!r}{suggest(column, known)}")
 
 
 def _check_name(option: str, name: Any) -> None:

@@ -149,12 +149,31 @@ def test_values_of_several_options_that_do_not_fit_are_named(options):
         ("train.grad_clip", True, "train.grad_clip needs a positive train.grad_clip_max_norm, got None"),
         ("val", {"val_freq": 4, "tile": 8, "overlap": 8}, "val.overlap must be below val.tile, 8, got 8"),
         ("logger.wandb", {"project": "p"}, "logger.wandb.project needs logger.use_tb_logger: true, got 'p'"),
+        ("val.save_best", "val/psrn", r"val.save_best: there is no column 'val/psrn'; did you mean 'val/psnr'\?"),
+        ("val.save_best", ["val/psnr", "psnr"], "val.save_best: there is no column 'psnr'"),
+        ("val.save_best", ["val/psnr", "val-psnr"], "val.save_best names columns whose files would have one name"),
         ("datasets.val_2", options["datasets"]["val"], "datasets.val.name and datasets.val_2.name are both 'val'"),
         ("train.losses", [{"type": "L1Loss"}], "train.losses and train.pixel_opt are two forms of one thing"),
         ("datasets.test", {**options["datasets"]["val"], "name": "t"}, "must be called train, val"),
     ):
         with pytest.raises(ValueError, match=words):
             read_options(put(options, path, value))
+
+
+def test_the_best_of_a_task_may_be_kept_and_no_set_is_called_like_a_task_of_another(options, pictures):
+    tasks = [{"name": name, "dataroot_gt": str(pictures / "gt"), "degradation": "noise"} for name in ("fog", "rain")]
+    options["datasets"]["val"] = {"name": "val", "type": "AllInOneDataset", "tasks": tasks}
+    options["val"]["save_best"] = ["val/psnr", "val/rain/psnr"]
+    read_options(options)
+    with pytest.raises(ValueError, match="there is no column 'val/snow/psnr'"):
+        read_options(put(options, "val.save_best", "val/snow/psnr"))
+    other = {"name": "val/rain", "type": "AllInOneDataset", "tasks": tasks[:1]}
+    with pytest.raises(ValueError, match=r"val\.name and datasets\.val_2\.name are both 'val/rain'"):
+        read_options(put(options, "datasets.val_2", other))
+    test = {key: value for key, value in options.items() if key not in ("train", "logger")}
+    test |= {"is_train": False, "datasets": {"test": options["datasets"]["val"]}}
+    with pytest.raises(ValueError, match=r"val\.save_best is for trainings"):
+        read_options(test)
 
 
 def test_a_network_of_this_project_is_built_once_without_memory(options):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -197,6 +198,24 @@ class TestValidation:
         options["logger"]["save_checkpoint_freq"] = 4
         return options
 
+    def test_weights_are_kept_where_a_column_is_best(self, train, two_sets, tmp_path):
+        metric = two_sets["val"]["metrics"]["psnr"]
+        two_sets["val"]["metrics"]["worst"] = {**metric, "better": "lower"}
+        two_sets["val"]["save_best"] = ["First/psnr", "Second/worst"]
+        train(two_sets)
+        rows = json.loads((tmp_path / "experiments/run/validation.json").read_text())
+        assert [(row["set"], row["iteration"]) for row in rows] == [(s, i) for i in (4, 8) for s in ("First", "Second")]
+        models = tmp_path / "experiments/run/models"
+        best = set()
+        for name, metric, row in (("First", "psnr", rows[2]), ("Second", "worst", rows[3])):
+            kept = torch.load(models / f"net_g_best-{name}-{metric}.pth", weights_only=True)
+            iteration = row["metrics"][metric]["best_iteration"]
+            best.add(iteration)
+            saved = torch.load(models / f"net_g_{iteration}.pth", weights_only=True)
+            for kind in ("params", "params_ema"):
+                assert_same(kept[kind], saved[kind])
+        assert best == {4, 8}
+
     def test_pictures_of_several_sets_lie_apart(self, train, two_sets, tmp_path):
         train(two_sets)
         folder = tmp_path / "experiments/run/visualization"
@@ -223,7 +242,7 @@ class TestValidation:
     def test_best_values_survive_resuming(self, train, two_sets, tmp_path, monkeypatch):
         from basicsr_plugin.models.restoration_model import RestorationModel
 
-        undisturbed = train(two_sets, root=tmp_path / "undisturbed").model.validator.best
+        undisturbed = train(two_sets, root=tmp_path / "undisturbed").model.validator.table.best
         train(two_sets, root=tmp_path / "killed", kill_at=7)
         resume = RestorationModel.resume_training
         restored = {}
@@ -233,7 +252,7 @@ class TestValidation:
             restored.update(state["best_metric_results"])
 
         monkeypatch.setattr(RestorationModel, "resume_training", resume_training)
-        resumed = train(two_sets, "--auto_resume", root=tmp_path / "killed").model.validator.best
+        resumed = train(two_sets, "--auto_resume", root=tmp_path / "killed").model.validator.table.best
         assert resumed == undisturbed
         assert {record["psnr"]["iter"] for record in undisturbed.values()} <= {4, 8}
         assert set(restored) == {"First", "Second"}
@@ -265,7 +284,7 @@ class TestTesting:
         results = []
         record = Validator._record
         monkeypatch.setattr(
-            Validator, "_record", lambda self, *args: results.append(self.latest) or record(self, *args)
+            Validator, "_record", lambda self, *args: record(self, *args) or results.append(self.latest)
         )
         single = {"type": "SingleImageDataset", "dataroot_lq": str(pictures / "lq"), "io_backend": {"type": "disk"}}
         test(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import cv2
@@ -19,10 +20,11 @@ PSNR = {"type": "calculate_psnr", "crop_border": 0, "better": "higher"}
 class Data(torch.utils.data.Dataset):
     """Pictures of one gray value each, and the clean ones a little lighter."""
 
-    def __init__(self, paths, *, listed=True, name="set", gt=True):
+    def __init__(self, paths, *, listed=True, name="set", gt=True, tasks=None):
         self.files = list(paths)
         self.opt = {"name": name}
         self.gt = gt
+        self.tasks = tasks
         if listed:
             self.paths = [{"lq_path": path} for path in self.files]
 
@@ -34,6 +36,8 @@ class Data(torch.utils.data.Dataset):
             raise IndexError
         picture = torch.full((3, 8, 8), index / 20)
         sample = {"lq": picture, "lq_path": self.files[index]}
+        if self.tasks:
+            sample["task"] = self.tasks[index]
         return {**sample, "gt": picture + 0.02 * (index + 1)} if self.gt else sample
 
 
@@ -50,8 +54,8 @@ def make(tmp_path, **kwargs):
     return Validator(ValOptions(metrics={"psnr": PSNR, "worst": {**PSNR, "better": "lower"}}), tmp_path, **kwargs)
 
 
-def expected_psnr(indices):
-    gray = [(round(255 * (i / 20)), round(255 * (i / 20 + 0.02 * (i + 1)))) for i in indices]
+def expected_psnr(indices, removed=0.0):
+    gray = [(round(255 * (i / 20 + 0.02 * removed * (i + 1))), round(255 * (i / 20 + 0.02 * (i + 1)))) for i in indices]
     return float(np.mean([20 * np.log10(255 / abs(one - other)) for one, other in gray]))
 
 
@@ -64,11 +68,98 @@ def test_values_are_means_over_the_pictures_and_the_best_are_kept_by_set(tmp_pat
     validator(loader(["a.png"]), 8, restored)
     assert validator.latest["psnr"] == pytest.approx(expected_psnr([0]), abs=1e-4)
     assert validator.latest["psnr"] > first
-    assert validator.best["set"] == {
+    assert validator.table.best["set"] == {
         "psnr": {"better": "higher", "val": validator.latest["psnr"], "iter": 8},
         "worst": {"better": "lower", "val": first, "iter": 4},
     }
-    assert validator.best["other"]["worst"]["iter"] == 4
+    assert validator.table.best["other"]["worst"]["iter"] == 4
+
+
+def improved(sample):
+    """A network that takes half of the error away."""
+    return {"lq": sample["lq"], "result": (sample["lq"] + sample["gt"]) / 2, "gt": sample["gt"]}
+
+
+class Writer:
+    def __init__(self):
+        self.scalars = {}
+
+    def add_scalar(self, tag, value, iteration):
+        self.scalars[tag, iteration] = value
+
+
+def test_each_task_has_a_row_with_input_result_gain_and_best_everywhere(tmp_path, messages, caplog):
+    """In JSON, TensorBoard and the log; a gain is positive where the result is better, whichever way that is."""
+    caplog.set_level("INFO", "basicsr")
+    validator, writer = make(tmp_path / "pictures", file=tmp_path / "run" / "validation.json"), Writer()
+    pictures = loader(["a.png", "b.png", "c.png"], tasks=["fog", "rain", "rain"])
+    validator(pictures, 4, restored, writer=writer)
+    validator(pictures, 8, improved, writer=writer)
+    validator(pictures, 12, restored, writer=writer)
+    rows = json.loads((tmp_path / "run" / "validation.json").read_text())
+    assert [(row["iteration"], row["set"], row["task"], row["pictures"]) for row in rows] == [
+        (number, "set", task, count) for number in (4, 8, 12) for task, count in ((None, 3), ("fog", 1), ("rain", 2))
+    ]
+    for row in rows[3:6]:
+        indices = {None: range(3), "fog": [0], "rain": [1, 2]}[row["task"]]
+        psnr, worst = row["metrics"]["psnr"], row["metrics"]["worst"]
+        assert psnr["input"] == pytest.approx(expected_psnr(indices), abs=1e-4)
+        assert psnr["result"] == pytest.approx(expected_psnr(indices, removed=0.5), abs=1e-4)
+        assert psnr["gain"] == psnr["result"] - psnr["input"] == -worst["gain"]
+        assert (psnr["best"], psnr["best_iteration"]) == (psnr["result"], 8)
+        assert (worst["best"], worst["best_iteration"]) == (psnr["input"], 4)
+        name = "set" if row["task"] is None else f"set/{row['task']}"
+        for column, prefix in (("result", ""), ("input", "_input"), ("gain", "_gain"), ("best", "_best")):
+            assert writer.scalars[f"metrics{prefix}/{name}/psnr", 8] == psnr[column]
+    assert [row["metrics"]["psnr"]["best_iteration"] for row in rows[6:]] == [8, 8, 8]
+    head, *lines = messages("INFO")[1].strip().splitlines()
+    assert head == "Validation set"
+    assert [line.split()[0] for line in lines] == ["set", "set/fog", "set/rain"]
+    fog = rows[4]["metrics"]["psnr"]
+    expected = (
+        f"# psnr: {fog['result']:.4f} (input {fog['input']:.4f}, gain {fog['gain']:+.4f})  best: {fog['best']:.4f} @ 8"
+    )
+    assert expected in lines[1]
+
+
+def test_the_table_of_a_resumed_run_has_each_iteration_once(tmp_path):
+    file = tmp_path / "validation.json"
+    for iterations in ((4, 8, 12), (8,)):
+        validator = make(tmp_path, file=file)
+        for iteration in iterations:
+            for name in ("set", "other"):
+                validator(loader(["a.png"], name=name), iteration, restored)
+    rows = json.loads(file.read_text())
+    assert [(row["iteration"], row["set"]) for row in rows] == [(4, "set"), (4, "other"), (8, "set"), (8, "other")]
+    file.write_text("[ half")
+    validator(loader(["a.png"]), 8, restored)
+    assert len(json.loads(file.read_text())) == 1
+
+
+def test_values_that_json_does_not_have_are_null(tmp_path):
+    file = tmp_path / "validation.json"
+
+    def perfect(sample):
+        return {"lq": sample["gt"], "result": sample["gt"], "gt": sample["gt"]}
+
+    make(tmp_path, file=file)(loader(["a.png"]), 4, perfect)
+    (row,) = json.loads(file.read_text())
+    assert row["metrics"]["psnr"] == {"input": None, "result": None, "gain": None, "best": None, "best_iteration": 4}
+
+
+def test_an_input_of_another_size_has_no_value(tmp_path):
+    validator = make(tmp_path, file=tmp_path / "validation.json")
+    validator(loader(["a.png"]), 4, lambda sample: {**improved(sample), "lq": sample["lq"][..., :4, :4]})
+    (row,) = json.loads((tmp_path / "validation.json").read_text())
+    assert row["metrics"]["psnr"]["input"] is None
+    assert row["metrics"]["psnr"]["gain"] is None
+    assert row["metrics"]["psnr"]["result"] == validator.latest["psnr"]
+
+
+def test_a_table_that_cannot_be_written_is_an_error_in_the_log(tmp_path, messages):
+    (tmp_path / "file").touch()
+    make(tmp_path, file=tmp_path / "file" / "validation.json")(loader(["a.png"]), 4, restored)
+    assert "the table cannot be written" in messages()[0]
 
 
 def test_every_picture_is_written_whatever_it_is_called(tmp_path):
