@@ -58,7 +58,8 @@ PUBLISHED = {
 class Evaluation(NamedTuple):
     """One image: PSNR in dB and SSIM of input and result, how it was routed, and the middle of the pictures.
 
-    ``seconds`` of all cores together were spent for each megapixel; ``classic`` is the PSNR of the task's classic method where it was run.
+    ``seconds`` of all cores together were spent for each megapixel;
+    ``classic`` is the PSNR of the task's classic method where it was run.
     """
 
     task: str
@@ -159,8 +160,8 @@ def _write(evaluations: Sequence[Evaluation], path: Path, net: cm.ClusIR) -> Non
             sheet.append(e.result()._replace(task=f"{task}, {label}"))
     seconds = statistics.median(e.seconds for e in evaluations)
     lines = [
-        f"clusir_tiny, {parameters / 1e6:.2f} M parameters, {seconds:.1f} CPU seconds per megapixel; PSNR in dB / SSIM, "
-        f"mean over the images. Classics on every {_CLASSIC_EVERY}th image, beside ours on the same.",
+        f"clusir_tiny, {parameters / 1e6:.2f} M parameters, {seconds:.1f} CPU seconds per megapixel; PSNR in dB / "
+        f"SSIM, mean over the images. Classics on every {_CLASSIC_EVERY}th image, beside ours on the same.",
         "",
         "| task | images | input | restored | gain | classic method: its PSNR, ours | large networks, published |",
         "|---|---|---|---|---|---|---|",

@@ -203,7 +203,7 @@ class ClusIREncoder(nn.Module):
             )
         if routings is not None:
             routings = check_routings(routings, self.num_levels, image.shape[0])
-        with cast_once(image, self.head, *self.downs):
+        with cast_once(image, self):
             features, used = self.encode(image, routings=routings)
         return (features, used) if return_routing else features
 

@@ -178,8 +178,7 @@ class ClusIRStage(ClusIREncoder):
         attended: Tensor | None = None,
         earlier: StageFeatures | None = None,
     ) -> StageFeatures:
-        resampling = (*self.downs, *(cast(_DecoderLevel, level).up for level in self.decoder))
-        with cast_once(image, self.head, *resampling):
+        with cast_once(image, self):
             encoded, used = self.encode(image, routings=routings, attended=attended, earlier=earlier)
             return StageFeatures(encoded, self._decode(encoded, used), used)
 

@@ -56,21 +56,26 @@ def cast_once(x: Tensor, *blocks: nn.Module) -> AbstractContextManager[object]:
 
 def cast_parameters(convolution: nn.Conv2d) -> tuple[Tensor, Tensor | None]:
     """Weight and bias, those that :func:`cast_once` has cast if it has."""
-    if torch.compiler.is_compiling():
-        return convolution.weight, convolution.bias
-    return _CAST.get().get(convolution, (convolution.weight, convolution.bias))
+    return _cast_of(convolution) or (convolution.weight, convolution.bias)
 
 
 def convolve(convolution: nn.Module, x: Tensor) -> Tensor:
     """Return ``convolution(x)``, by the weights that :func:`cast_once` has cast if it has."""
-    if torch.compiler.is_compiling() or convolution not in _CAST.get():
+    cast_ones = _cast_of(convolution)
+    if cast_ones is None:
         y: Tensor = convolution(x)
         return y
-    return cast(nn.Conv2d, convolution)._conv_forward(x, *_CAST.get()[convolution])
+    return cast(nn.Conv2d, convolution)._conv_forward(x, *cast_ones)
 
 
 _Parameters: TypeAlias = tuple[Tensor, Tensor | None]
 _CAST: ContextVar[Mapping[nn.Module, _Parameters]] = ContextVar("_CAST", default=MappingProxyType({}))
+
+
+def _cast_of(convolution: nn.Module) -> _Parameters | None:
+    """What :func:`cast_once` has cast, unless autocast is off or of another type here."""
+    found = None if torch.compiler.is_compiling() else _CAST.get().get(convolution)
+    return found if found is not None and eager_autocast_type(found[0]) is found[0].dtype else None
 
 
 class _CastOnce:

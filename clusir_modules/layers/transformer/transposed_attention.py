@@ -68,7 +68,8 @@ class _ChannelCosine(torch.autograd.Function):
             own = own - by_norms * norms
         channels = cosine.shape[1]
         corner = F.pad(by_cosine, (channels, 0, 0, channels))
-        mix = corner + corner.transpose(1, 2) - torch.diag_embed(own)
+        mix = corner + corner.transpose(1, 2)
+        mix.diagonal(dim1=1, dim2=2).sub_(own)
         return query_key @ (mix / (norms.unsqueeze(2) * norms.unsqueeze(1))).to(query_key.dtype)
 
 
