@@ -17,7 +17,7 @@ from benchmarks.quality.causes import causes_report, uniform
 from benchmarks.quality.classics import CLASSICS, dark_channel_prior, kernel_of, wiener_in_linear_light
 from benchmarks.quality.clusters import cluster_report, normalized_mutual_information
 from benchmarks.quality.confidence import calibration, confidence_report
-from benchmarks.quality.known import degraded, known_benchmarks, restore_all
+from benchmarks.quality.known import Evaluation, degraded, known_benchmarks, restore_all
 from benchmarks.quality.stability import changed, stability_report
 from clusir_modules.data import AllInOneDataset
 
@@ -103,6 +103,24 @@ def test_what_routing_and_deep_levels_cause(data: Path, tmp_path: Path) -> None:
     assert {name for name, cost in dead["rain"].items() if cost == 0} >= {
         f"no features of level {level} and below" for level in (2, 3, 4)
     }
+
+
+def test_a_temperature_takes_back_what_the_clusters_are_too_sure_of(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    evaluations = []
+    for number in range(400):  # 0.99 sure of two clusters, one for each degradation, but right three times of four
+        kind = number // 200
+        seen = kind if draw.random() < 0.75 else 1 - kind
+        posterior = torch.full((1, 2), 0.01)
+        posterior[0, seen] = 0.99
+        routing = cm.choose_experts(torch.ones(1, 1), 1, cluster_probs=posterior)
+        task = ("noise 25", "rain")[kind]
+        evaluations.append(Evaluation(task, (0, 0), (0, 0), (routing, routing), (torch.zeros(3, 1, 1),) * 3))
+    confidence_report(evaluations, tmp_path)
+    for row in json.loads((tmp_path / "quality_confidence.json").read_text()):
+        assert row["expected calibration error"] > 0.2
+        assert row["error with the temperature"] < 0.1
+    assert f"| {row['temperature']:.2f} |" in (tmp_path / "quality_confidence.md").read_text()
 
 
 def test_calibration_error_by_hand() -> None:
