@@ -12,11 +12,12 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 import clusir_modules as cm
+from benchmarks.quality.additions import Shown, evaluate, fall_back, report
 from benchmarks.quality.causes import causes_report, uniform
 from benchmarks.quality.classics import CLASSICS, dark_channel_prior, kernel_of, wiener_in_linear_light
 from benchmarks.quality.clusters import cluster_report, normalized_mutual_information
 from benchmarks.quality.confidence import calibration, confidence_report
-from benchmarks.quality.known import degraded, known_benchmarks, restore_all
+from benchmarks.quality.known import Evaluation, degraded, known_benchmarks, restore_all
 from benchmarks.quality.stability import changed, stability_report
 from clusir_modules.data import AllInOneDataset
 
@@ -104,6 +105,24 @@ def test_what_routing_and_deep_levels_cause(data: Path, tmp_path: Path) -> None:
     }
 
 
+def test_a_temperature_takes_back_what_the_clusters_are_too_sure_of(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    evaluations = []
+    for number in range(400):  # 0.99 sure of two clusters, one for each degradation, but right three times of four
+        kind = number // 200
+        seen = kind if draw.random() < 0.75 else 1 - kind
+        posterior = torch.full((1, 2), 0.01)
+        posterior[0, seen] = 0.99
+        routing = cm.choose_experts(torch.ones(1, 1), 1, cluster_probs=posterior)
+        task = ("noise 25", "rain")[kind]
+        evaluations.append(Evaluation(task, (0, 0), (0, 0), (routing, routing), (torch.zeros(3, 1, 1),) * 3))
+    confidence_report(evaluations, tmp_path)
+    for row in json.loads((tmp_path / "quality_confidence.json").read_text()):
+        assert row["expected calibration error"] > 0.2
+        assert row["error with the temperature"] < 0.1
+    assert f"| {row['temperature']:.2f} |" in (tmp_path / "quality_confidence.md").read_text()
+
+
 def test_calibration_error_by_hand() -> None:
     # two of three right at 0.9, none of one at 0.3: (3 |0.9 - 2/3| + |0.3 - 0|) / 4
     error, bins = calibration([0.9, 0.9, 0.9, 0.3], [True, True, False, False])
@@ -156,3 +175,33 @@ def test_classics_are_measured_beside_ours_on_the_same_images(data: Path, tmp_pa
     assert {task for task, row in rows.items() if "classic" in row} == set(CLASSICS) & set(rows)
     assert rows["haze"]["classic"]["images"] == 1
     assert "dark channel prior: " in (tmp_path / "quality_cbsd68.md").read_text()
+
+
+def test_additions_are_measured_picture_by_picture_and_compared_seed_by_seed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = cm.clusir_tiny()
+    gt = torch.rand(3, 32, 32)
+    lq = [(gt + noise * torch.randn(gt.shape)).clamp(0, 1) for noise in (0.1, 0.2)]
+    found = evaluate(net, [Shown("n", picture, gt) for picture in lq])["n"]
+    with torch.no_grad():
+        output, routings = net.eval()(torch.stack(lq), return_routing=True)
+    gains = [
+        peak_signal_noise_ratio(gt.numpy(), after.clamp(0, 1).numpy(), data_range=1)
+        - peak_signal_noise_ratio(gt.numpy(), before.numpy(), data_range=1)
+        for before, after in zip(lq, output)
+    ]
+    assert found["gain"] == pytest.approx(np.mean(gains), abs=1e-3)
+    assert found["confidence"] == pytest.approx(float(torch.stack([r.confidence for r in routings]).mean()), abs=1e-4)
+    fall_back(net, 1.0)
+    assert net.route(lq[0][None])[0].topk_weights.sum() < 0.99
+
+    tasks = ["noise 15", "noise 25", "noise 50", "rain", "blur", "low light", "haze", "JPEG", "snow", "rain + noise"]
+    rows = [
+        {"network": name, "steps": 5, "seed": seed, "tasks": {t: {"gain": gain, "confidence": 0.5} for t in tasks}}
+        for seed, gains in enumerate([(1.0, 2.0), (2.0, 5.0)])
+        for name, gain in zip(("L1", "L1 with FFTLoss"), gains)
+    ]
+    report(rows, tmp_path / "additions")
+    table = (tmp_path / "additions.md").read_text()
+    assert "| L1 | 2 | 1.50 ± 0.71 | 1.50 ± 0.71 | 1.50 |" in table
+    assert "| L1 with FFTLoss | L1 | 2.00 ± 1.41 |" in table

@@ -296,3 +296,5 @@ def _check_metric(section: str, metric: MetricOptions) -> None:
     # BasicSR's metrics take `**kwargs` only to ignore them; elsewhere they may mean something.
     known = function.__module__.split(".")[0] in ("basicsr", "basicsr_plugin")
     check_part(section, metric.settings, function, skip=("img", "img2", "better"), open_ended=not known)
+    if hasattr(function, "require"):
+        _try(section, metric.settings, lambda given: function.require(**given))

@@ -14,12 +14,13 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 import clusir_modules as cm
@@ -47,17 +48,24 @@ def _datasets(photographs: Path, kept_out: Path) -> tuple[AllInOneDataset, AllIn
     return train, AllInOneDataset(tasks(kept_out, {f"noise {s}": s for s in (15, 25, 50)}, 1), center_crop=16)
 
 
-def train(name: str, data: AllInOneDataset, budget: float, unit: str, seed: int) -> tuple[nn.Module, int, float]:
+def train(
+    label: str,
+    make: Callable[[], nn.Module],
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    data: AllInOneDataset,
+    budget: float,
+    unit: str,
+    seed: int,
+) -> tuple[nn.Module, int, float]:
     """Return the averaged network, the number of its steps and its seconds; ``unit`` is ``"s"`` or ``"steps"``."""
     torch.manual_seed(seed)
-    net = CONTESTANTS[name]()
+    net = make()
     average = copy.deepcopy(net).eval()
     routed = isinstance(net, cm.ClusIR)
-    loss_of = cm.L1MSSSIMLoss(0.0 if name == "no MS-SSIM" else 0.02, knee=math.inf if name == "plain mean" else 0.02)
     optimizer = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=1e-4, betas=(0.9, 0.99))
     draw = np.random.default_rng(seed)
     start, step, seconds, share = time.process_time(), 0, 0.0, 0.0
-    with tqdm(total=round(budget), desc=f"{name}, seed {seed}", unit=unit) as bar:
+    with tqdm(total=round(budget), desc=f"{label}, seed {seed}", unit=unit) as bar:
         while share < 1:
             optimizer.param_groups[0]["lr"] = (
                 _RATE * min(1, (step + 1) / 50) * (0.01 + 0.99 * math.cos(share * math.pi / 2) ** 2)
@@ -78,6 +86,8 @@ def train(name: str, data: AllInOneDataset, budget: float, unit: str, seed: int)
             with torch.no_grad():
                 for kept, parameter in zip(average.parameters(), net.parameters(), strict=True):
                     kept.lerp_(parameter, max(0.02, 1 / step))
+                for kept, buffer in zip(average.buffers(), net.buffers(), strict=True):
+                    kept.copy_(buffer)  # moments of the evidence
             seconds = time.process_time() - start
             share = (seconds if unit == "s" else step) / budget
             bar.update(min(round(share * budget), round(budget)) - bar.n)
@@ -148,7 +158,8 @@ def main() -> None:
             known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
             if any(key.items() <= result.items() for result in known):
                 continue
-            net, steps, seconds = train(name, training, arguments.budget, arguments.unit, seed)
+            loss = cm.L1MSSSIMLoss(0 if name == "no MS-SSIM" else 0.02, knee=math.inf if name == "plain mean" else 0.02)
+            net, steps, seconds = train(name, CONTESTANTS[name], loss, training, arguments.budget, arguments.unit, seed)
             parameters = sum(parameter.numel() for parameter in net.parameters())
             cost = {"parameters": parameters, "steps": steps, "seconds": seconds}
             known.append({**key, **cost, "gain": evaluate(net, kept_out)})
