@@ -27,7 +27,7 @@ from ..layers.routing.routing import Routing
 from ..layers.routing.wavelet_evidence import WaveletEvidence
 from ..layers.transformer.wtb import WTB
 from ..ops.checks import check_feature_map, check_not_empty, check_positive
-from ..ops.padding import crop, pad_to_multiple
+from ..ops.padding import channels_last, crop, pad_to_multiple
 from ..serialization.checkpoints import load_weights
 from ..serialization.registry import NETWORKS
 from .clusir_encoder import ClusIREncoder, check_routings
@@ -233,12 +233,12 @@ class ClusIR(ClusIRSettings, nn.Module):
         images, used, handed_on = self._run_earlier_stages(image, routings)
         last = self.stages[-1](image, routings=None if routings is None else routings[-self.num_levels :], **handed_on)
         images.insert(0, self._correct(image, last.decoded[0]))
-        images = [crop(y, x.shape[2], x.shape[3]) for y in images]
+        images = [crop(y, x.shape[2], x.shape[3]).contiguous() for y in images]
         output = images if len(self.stages) > 1 else images[0]
         return (output, used + last.routings) if return_routing else output
 
     def _prepare(self, x: Tensor) -> Tensor:
-        return pad_to_multiple(x, self.size_multiple).contiguous(memory_format=torch.channels_last)
+        return channels_last(pad_to_multiple(x, self.size_multiple))
 
     def _correct(self, image: Tensor, features: Tensor) -> Tensor:
         correction: Tensor = self.tail(features)

@@ -12,7 +12,7 @@ from torch import Tensor
 from .checks import check_choice, check_feature_map
 from .constants import constants
 from .precision import full_precision, widen
-from .tracing import exporting
+from .tracing import exporting, recording
 
 if TYPE_CHECKING:
     import pywt
@@ -32,7 +32,7 @@ class _HaarAnalysis(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-        if torch.compiler.is_compiling():  # refuses to write into views, and fuses what is written down plainly
+        if recording():  # refuses to write into views, and fuses what is written down plainly
             low, high = x[..., 0::2] + x[..., 1::2], x[..., 0::2] - x[..., 1::2]
             top_low, bottom_low, top_high, bottom_high = (
                 rows for columns in (low, high) for rows in (columns[..., 0::2, :], columns[..., 1::2, :])
@@ -65,7 +65,7 @@ class _HaarSynthesis(torch.autograd.Function):
 
     @staticmethod
     def forward(ll: Tensor, details: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():  # as above
+        if recording():  # as above
             lh, hl, hh = details.chunk(3, dim=1)
             top = torch.stack((ll + lh + hl + hh, ll + lh - hl - hh), dim=-1).flatten(3)
             bottom = torch.stack((ll - lh + hl - hh, ll - lh - hl + hh), dim=-1).flatten(3)
@@ -88,6 +88,22 @@ class _HaarSynthesis(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[int | None, ...], *maps: Tensor) -> Any:
         x = haar_synthesis(*_join_batches(info.batch_size, in_dims, maps))
         return x.unflatten(0, (info.batch_size, -1)), 0
+
+
+class _EagerHaarAnalysis(_HaarAnalysis):
+    """With forward mode, which ``torch.compile`` does not trace."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, Tensor]:
+        return haar_analysis(*tangents)
+
+
+class _EagerHaarSynthesis(_HaarSynthesis):
+    """Likewise."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return haar_synthesis(*tangents)
 
 
 def _join_batches(count: int, dims: tuple[int | None, ...], maps: tuple[Tensor, ...]) -> list[Tensor]:
@@ -142,13 +158,15 @@ def _empty_like_layout(x: Tensor, batch: int, channels: int, height: int, width:
 
 def haar_analysis(x: Tensor) -> tuple[Tensor, Tensor]:
     """Orthonormal Haar bands of an even-sized map: LL ``(B, C, h, w)`` and LH, HL, HH as ``(B, 3C, h, w)``."""
-    ll, details = _HaarAnalysis.apply(x)
+    function = _HaarAnalysis if torch.compiler.is_compiling() else _EagerHaarAnalysis
+    ll, details = function.apply(x)
     return ll, details
 
 
 def haar_synthesis(ll: Tensor, details: Tensor) -> Tensor:
     """Exact inverse of :func:`haar_analysis`."""
-    x: Tensor = _HaarSynthesis.apply(ll, details)
+    function = _HaarSynthesis if torch.compiler.is_compiling() else _EagerHaarSynthesis
+    x: Tensor = function.apply(ll, details)
     return x
 
 
