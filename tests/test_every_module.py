@@ -102,6 +102,9 @@ CASES = {
     "gated feed-forward": Case(lambda: cm.GatedFeedForward(4, hidden_dim=6), maps(4), same(4)),
     "WTB haar": Case(lambda: cm.WTB(4, 2), maps(4), same(4)),
     "WTB db2": Case(lambda: cm.WTB(4, 2, "db2"), maps(4), same(4)),
+    "learnable wavelet": Case(
+        lambda: cm.LearnableWavelet("coif1"), maps(4), lambda b, h, w: (b, 4, (h + 1) // 2, (w + 1) // 2)
+    ),
     "PCGRM": Case(lambda: pcgrm(2), maps(6), lambda b, h, w: (b, 4)),
     "PCGRM dense": Case(lambda: pcgrm(3), maps(6), lambda b, h, w: (b, 4)),
     "wavelet evidence": Case(lambda: cm.WaveletEvidence(6), maps(6), lambda b, h, w: (b, 6, 1, 1)),
