@@ -13,6 +13,7 @@ from .layers.experts.cluster_moe import ClusterMoE
 from .layers.experts.dispatch import DispatchedExperts
 from .layers.experts.gated_conv_experts import GatedConvExperts
 from .layers.frequency.dafmm import DAFMM
+from .layers.frequency.learnable_wavelet import LearnableWavelet
 from .layers.multi_stage.channel_attention import CAB
 from .layers.multi_stage.cross_stage_fusion import CSFF
 from .layers.multi_stage.original_resolution import ORB, ORSNet
@@ -65,6 +66,7 @@ __all__ = [
     "GatedFeedForward",
     "L1MSSSIMLoss",
     "LayerNorm2d",
+    "LearnableWavelet",
     "MPRNet",
     "ORSNet",
     "PromptFusion",

@@ -33,7 +33,7 @@ class SoftmaxRouter(nn.Module):
         self.tokens = nn.Parameter(torch.randn(num_clusters, embed_dim))
 
     def forward(self, x: Tensor) -> cm.Routing:
-        probs = self.choose(x.mean((2, 3)).to(self.choose.weight)).softmax(-1)
+        probs = self.choose(x.mean((2, 3)).to(self.tokens)).softmax(-1)
         return cm.choose_experts(probs, self.top_k, prompt=self.tokens.expand(len(x), -1, -1))
 
 

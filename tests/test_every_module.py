@@ -22,6 +22,7 @@ from clusir_modules.layers.basic.resample import Downsample, Upsample
 from clusir_modules.layers.frequency.spectral_gate import NUM_BANDS, SpectralGate
 from clusir_modules.layers.multi_stage.cab_encoder_decoder import CABDecoder, CABEncoder, DownProject, UpProject
 from clusir_modules.layers.multi_stage.channel_attention import CALayer
+from clusir_modules.networks.clusir_encoder import _EncoderLevel
 from clusir_modules.networks.clusir_stage import StageFeatures
 
 Shape = tuple[int, ...]
@@ -101,6 +102,9 @@ CASES = {
     "gated feed-forward": Case(lambda: cm.GatedFeedForward(4, hidden_dim=6), maps(4), same(4)),
     "WTB haar": Case(lambda: cm.WTB(4, 2), maps(4), same(4)),
     "WTB db2": Case(lambda: cm.WTB(4, 2, "db2"), maps(4), same(4)),
+    "learnable wavelet": Case(
+        lambda: cm.LearnableWavelet("coif1"), maps(4), lambda b, h, w: (b, 4, (h + 1) // 2, (w + 1) // 2)
+    ),
     "PCGRM": Case(lambda: pcgrm(2), maps(6), lambda b, h, w: (b, 4)),
     "PCGRM dense": Case(lambda: pcgrm(3), maps(6), lambda b, h, w: (b, 4)),
     "wavelet evidence": Case(lambda: cm.WaveletEvidence(6), maps(6), lambda b, h, w: (b, 6, 1, 1)),
@@ -196,7 +200,7 @@ def scalar(output: Any) -> Tensor:
     """A scalar on which every number of the output has an influence of its own."""
     total = torch.zeros((), dtype=torch.float64)
     for tensor in floats(output):
-        weight = torch.randn(tensor.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+        weight = torch.arange(tensor.numel(), dtype=torch.float64).mul(7.3).sin().view(tensor.shape)
         total = total + (tensor.double() * weight).sum() + tensor.double().square().sum()
     return total
 
@@ -246,6 +250,12 @@ class TestShapesAndTypes:
             assert relative_error(a, e) < 0.1
 
     @torch.no_grad()
+    def test_outputs_are_dense_as_convolutions_leave_them(self, case: Case) -> None:
+        for output in floats(case.build()(*case.inputs(2, 7, 6))):
+            last = output.dim() == 4 and output.is_contiguous(memory_format=torch.channels_last)
+            assert output.is_contiguous() or last, output.stride()
+
+    @torch.no_grad()
     def test_layout_of_the_input_does_not_matter(self, case: Case) -> None:
         module = case.build().double()
         inputs = to_dtype(case.inputs(2, 6, 8), torch.float64)
@@ -262,21 +272,96 @@ class TestShapesAndTypes:
                 torch.testing.assert_close(a, e, atol=1e-12, rtol=1e-9)
 
 
+def as_function(
+    case: Case, *, parameters: bool = True, fixed_routings: bool = False
+) -> tuple[Callable[..., tuple[Tensor, ...]], tuple[Any, ...]]:
+    """A module as a function of its parameters and floating-point inputs, and their values, in float64."""
+    module = case.build().double()
+    if fixed_routings:
+        fix_routings(module, to_dtype(case.inputs(2, 4, 6), torch.float64))
+    named = dict(module.named_parameters()) if parameters else {}
+    inputs = to_dtype(case.inputs(2, 4, 6), torch.float64)
+    places = [i for i, t in enumerate(inputs) if isinstance(t, Tensor) and t.is_floating_point()]
+
+    def call(*values: Any) -> tuple[Tensor, ...]:
+        given = list(inputs)
+        for place, value in zip(places, values[len(named) :], strict=True):
+            given[place] = value
+        output = torch.func.functional_call(module, dict(zip(named, values)), tuple(given))
+        if isinstance(output, StageFeatures):  # routers leave the features they see without a gradient
+            output = output._replace(routings=())
+        return tuple(floats(output))
+
+    return call, tracked((*named.values(), *(inputs[place] for place in places)))
+
+
+@torch.no_grad()
+def fix_routings(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Let the levels of an encoder keep their first routings, which depend on features that get no gradient of them."""
+    for level in module.modules():
+        if isinstance(level, _EncoderLevel):
+            level.moe.router.register_forward_hook(partial(keep_first, []))
+    module(*inputs)
+
+
+def keep_first(seen: list[Any], module: nn.Module, inputs: Any, output: Any) -> Any:
+    seen.append(output)
+    return seen[0]
+
+
+def like(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Random tensors of the same shapes."""
+    return tuple(torch.randn_like(t, requires_grad=False) for t in tensors)
+
+
+def dot(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
+    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
+
+
 class TestGradients:
     def test_passes_gradcheck(self, case: Case) -> None:
-        module = case.build().double()
-        inputs = tracked(to_dtype(case.inputs(2, 4, 6), torch.float64))
-        names = [name for name, _ in module.named_parameters()] if case.gradcheck_parameters else []
-        parameters = [p for n, p in module.named_parameters() if n in names]
+        call, values = as_function(case, parameters=case.gradcheck_parameters)
+        assert torch.autograd.gradcheck(call, values, fast_mode=True)
 
-        def call(*values: Any) -> tuple[Tensor, ...]:
-            own, given = values[: len(names)], values[len(names) :]
-            output = torch.func.functional_call(module, dict(zip(names, own)), given)
-            if isinstance(output, StageFeatures):  # routers leave the features they see without a gradient
-                output = output._replace(routings=())
-            return tuple(floats(output))
+    def test_forward_mode_agrees_with_reverse_mode(self, case: Case) -> None:
+        call, values = as_function(case)
+        outputs, pull = torch.func.vjp(call, *values)
+        tangents, cotangents = like(values), like(outputs)
+        _, slopes = torch.func.jvp(call, values, tangents)
+        torch.testing.assert_close(dot(slopes, cotangents), dot(pull(cotangents), tangents), atol=1e-9, rtol=1e-7)
 
-        assert torch.autograd.gradcheck(call, (*parameters, *inputs), fast_mode=True)
+    def test_second_derivatives_of_both_modes_are_those_of_differences(self, case: Case) -> None:
+        call, values = as_function(case, fixed_routings=True)
+        gradient = torch.func.grad(lambda *v: scalar(call(*v)), argnums=tuple(range(len(values))))
+        tangents, step = like(values), 1e-6
+        ahead, behind = (
+            gradient(*(v + sign * step * t for v, t in zip(values, tangents, strict=True))) for sign in (1, -1)
+        )
+        differences = [(a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
+        _, forward_over_reverse = torch.func.jvp(gradient, values, tangents)
+        reverse_over_reverse = torch.func.vjp(gradient, *values)[1](tangents)
+        size = float(torch.stack([d.detach().abs().max() for d in differences]).max())
+        for by_forward, by_reverse, difference in zip(
+            forward_over_reverse, reverse_over_reverse, differences, strict=True
+        ):
+            torch.testing.assert_close(by_forward, difference, atol=1e-6 * size + 1e-6, rtol=1e-4)
+            torch.testing.assert_close(by_reverse, by_forward, atol=1e-9 * size + 1e-9, rtol=1e-6)
+
+    def test_vmap_gives_the_gradients_of_each_sample(self, case: Case) -> None:
+        module, inputs = case.build().double().eval(), to_dtype(case.inputs(3, 4, 6), torch.float64)
+        parameters = {name: p.detach() for name, p in module.named_parameters()}
+        dims = tuple(0 if isinstance(t, Tensor) else None for t in inputs)
+
+        def loss(values: dict[str, Tensor], *sample: Any) -> Tensor:
+            batch = tuple(t.unsqueeze(0) if isinstance(t, Tensor) else t for t in sample)
+            return scalar(torch.func.functional_call(module, values, batch))
+
+        per_sample = torch.func.grad(loss)
+        together = torch.func.vmap(per_sample, in_dims=(None, *dims))(parameters, *inputs)
+        for b in range(3):
+            alone = per_sample(parameters, *(t[b] if isinstance(t, Tensor) else t for t in inputs))
+            for name in parameters:
+                torch.testing.assert_close(together[name][b], alone[name], atol=1e-9, rtol=1e-6)
 
     def test_every_parameter_and_input_gets_a_gradient(self, case: Case) -> None:
         module, inputs = case.build(), tracked(case.inputs(8, 16, 16))
@@ -347,6 +432,38 @@ class TestState:
         module = case.build()
         recorded = {"settings_record"} if isinstance(module, cm.ClusIR) else set()  # of prompt heads
         assert set(module.state_dict()) == {n for n, _ in module.named_parameters(remove_duplicate=False)} | recorded
+
+
+class TestOldTools:
+    @pytest.mark.parametrize("name", ["ClusIR", *(name for name in CASES if name not in NETWORKS)])
+    @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+    def test_jit_trace_keeps_values_and_gradients(self, name: str) -> None:
+        case = CASES[name]
+        module, inputs = case.build().eval(), tracked(case.inputs(2, 4, 6))
+        tensors = [t for t in inputs if isinstance(t, Tensor)]
+
+        class Traced(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.module = module
+
+            def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+                return tuple(floats(self.module(*given, *inputs[len(given) :])))
+
+        traced = torch.jit.trace(Traced(), tuple(tensors), check_trace=False)
+        output, expected = traced(*tensors), floats(module(*inputs))
+        for a, e in zip(output, expected, strict=True):
+            torch.testing.assert_close(a, e)
+        for a, e in zip(gradients(module, output, inputs), gradients(module, expected, inputs), strict=True):
+            torch.testing.assert_close(a, e, atol=1e-4, rtol=1e-4)
+
+    @torch.no_grad()
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_dynamic_quantization_stays_near(self, case: Case) -> None:
+        module, inputs = case.build().eval(), case.inputs(2, 8, 6)
+        quantized = torch.ao.quantization.quantize_dynamic(module, {nn.Linear}, dtype=torch.qint8)
+        for a, e in zip(floats(quantized(*inputs)), floats(module(*inputs)), strict=True):
+            assert relative_error(a, e) < 0.05
 
 
 def test_every_public_module_is_in_a_case() -> None:

@@ -5,16 +5,51 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-from timm.models import FeatureInfo, is_model, register_model
+from timm.models import (
+    FeatureInfo,
+    generate_default_cfgs,
+    is_model,
+    load_pretrained,
+    register_model,
+    resolve_pretrained_cfg,
+)
 from torch import Tensor, nn
 
 from ..networks import clusir as _networks
 from ..networks.clusir import ClusIR
-from ..networks.clusir_encoder import ClusIREncoder
-from ..ops.padding import pad_to_multiple
+from ..networks.clusir_encoder import ClusIREncoder, choose_levels
+from ..ops.padding import channels_last, pad_to_multiple
 
-__all__ = ["ClusIRFeatures", "clusir_base", "clusir_small", "clusir_tiny", "register"]
+__all__ = ["ClusIRFeatures", "clusir_base", "clusir_small", "clusir_tiny", "default_cfgs", "register"]
+
+_SHIPPED = str(_networks.SHIPPED_WEIGHTS)
+
+
+def _default_cfg(**entries: Any) -> dict[str, Any]:
+    """What timm's transforms and loaders should know: images in [0, 1], no classifier."""
+    return {
+        "input_size": (3, 128, 128),
+        "min_input_size": (3, 1, 1),
+        "crop_pct": 1.0,
+        "mean": (0.0, 0.0, 0.0),
+        "std": (1.0, 1.0, 1.0),
+        "num_classes": 0,
+        "first_conv": "stages.0.head",
+        "classifier": None,
+        "license": "apache-2.0",
+        "paper_ids": "arXiv:2512.10948",
+        **entries,
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "clusir_tiny.all_in_one": _default_cfg(file=_SHIPPED),
+        "clusir_small": _default_cfg(),
+        "clusir_base": _default_cfg(),
+    }
+)
+"""Configurations by timm's tags; ``all_in_one`` are the weights that come with the package."""
 
 
 class ClusIRFeatures(nn.Module):
@@ -39,11 +74,8 @@ class ClusIRFeatures(nn.Module):
     def __init__(self, net: ClusIR, out_indices: Sequence[int] = (0, 1, 2, 3)) -> None:
         super().__init__()
         count = net.num_levels
-        levels = [level + count if level < 0 else level for level in out_indices]
-        if not levels or not all(0 <= level < count for level in levels):
-            raise ValueError(f"out_indices must be in [{-count}, {count - 1}], got {tuple(out_indices)}")
+        self.out_indices = choose_levels("out_indices", out_indices, count)
         self.stages = nn.ModuleList([ClusIREncoder.from_network(net)])
-        self.out_indices = tuple(levels)
         self.size_multiple = net.size_multiple
         info = [
             {"num_chs": net.config["dim"] * 2**level, "reduction": 2**level, "module": f"stages.0.encoder.{level}"}
@@ -58,7 +90,7 @@ class ClusIRFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         stage: Any = self.stages[0]
-        image = pad_to_multiple(x, self.size_multiple).contiguous(memory_format=torch.channels_last)
+        image = channels_last(pad_to_multiple(x, self.size_multiple))
         encoded, _ = stage.encode(image)
         return [encoded[level] for level in self.out_indices]
 
@@ -90,12 +122,16 @@ def _create(
     in_chans: int = 3,
     **settings: Any,
 ) -> nn.Module:
-    # timm hands the three on to every network: they say where to download weights, which come with this package.
-    del pretrained_cfg, pretrained_cfg_overlay, cache_dir
-    if pretrained:
+    cfg: Any = resolve_pretrained_cfg(size.__name__, pretrained_cfg, pretrained_cfg_overlay)
+    elsewhere = cfg.url or cfg.hf_hub_id or cfg.state_dict or cfg.file not in (None, _SHIPPED)
+    if pretrained and not elsewhere:
         settings["pretrained"] = True
     net = size(in_channels=in_chans, **settings)
-    return ClusIRFeatures(net, out_indices) if features_only else net
+    if pretrained and elsewhere:
+        load_pretrained(net, cfg.to_dict(), num_classes=0, in_chans=in_chans, cache_dir=cache_dir)
+    made: Any = ClusIRFeatures(net, out_indices) if features_only else net
+    made.pretrained_cfg = made.default_cfg = cfg.to_dict()
+    return made
 
 
 def register() -> None:
@@ -103,6 +139,7 @@ def register() -> None:
 
     Arguments of ``create_model``: ``in_chans``, ``features_only`` and ``out_indices`` as for timm's own networks
     (:class:`ClusIRFeatures`), and those of :class:`ClusIR`. Without ``features_only`` the network restores images.
+    ``pretrained=True`` loads the weights of the tag, ``pretrained_cfg_overlay`` others; an unknown tag is refused.
     """
     for function in (clusir_tiny, clusir_small, clusir_base):
         if not is_model(function.__name__):

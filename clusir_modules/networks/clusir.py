@@ -27,10 +27,10 @@ from ..layers.routing.routing import Routing
 from ..layers.routing.wavelet_evidence import WaveletEvidence
 from ..layers.transformer.wtb import WTB
 from ..ops.checks import check_feature_map, check_not_empty, check_positive
-from ..ops.padding import crop, pad_to_multiple
+from ..ops.padding import channels_last, crop, pad_to_multiple
 from ..serialization.checkpoints import load_weights
 from ..serialization.registry import NETWORKS
-from .clusir_encoder import ClusIREncoder, check_routings
+from .clusir_encoder import ClusIREncoder, check_routings, choose_levels
 from .clusir_settings import ClusIRSettings
 from .clusir_stage import ClusIRStage, StageFeatures
 from .parts import Prompts
@@ -233,12 +233,59 @@ class ClusIR(ClusIRSettings, nn.Module):
         images, used, handed_on = self._run_earlier_stages(image, routings)
         last = self.stages[-1](image, routings=None if routings is None else routings[-self.num_levels :], **handed_on)
         images.insert(0, self._correct(image, last.decoded[0]))
-        images = [crop(y, x.shape[2], x.shape[3]) for y in images]
+        images = [crop(y, x.shape[2], x.shape[3]).contiguous() for y in images]
         output = images if len(self.stages) > 1 else images[0]
         return (output, used + last.routings) if return_routing else output
 
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Features that the last output convolution reads, ``(B, dim, ceil(H / 16) 16, ceil(W / 16) 16)``."""
+        final, _ = self.forward_intermediates(x)
+        return final
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """Features of the encoder's levels, under the name and with the arguments that timm gives them.
+
+        Args:
+            x: images ``(B, in_channels, H, W)`` in [0, 1].
+            indices: levels, from 0, full resolution, to 3; negative ones count from the end, a number means the last
+                so many, None all.
+            norm: False; the levels have no norm behind them.
+            stop_early: no difference here: the decoder runs only where its features are asked for.
+            output_fmt: "NCHW".
+            intermediates_only: leave the decoder out.
+
+        Returns:
+            The features of :meth:`forward_features` and the list of maps ``(B, dim 2**l, ceil(H / 16) 16 / 2**l, ...)``
+            of the last supervised stage; with ``intermediates_only`` the list alone.
+
+        Raises:
+            ValueError: a level that does not exist, another ``norm`` or ``output_fmt``; a wrong shape.
+            TypeError: an integer tensor.
+        """
+        if norm or output_fmt != "NCHW":
+            raise ValueError(f"norm and output_fmt must be False and 'NCHW', got {norm!r} and {output_fmt!r}")
+        levels = choose_levels("indices", indices, self.num_levels)
+        check_feature_map(x, self.in_channels)
+        check_not_empty(x)
+        image = self._prepare(x)
+        _, _, handed_on = self._run_earlier_stages(image, None)
+        last = cast(ClusIRStage, self.stages[-1])
+        if intermediates_only:
+            encoded, _ = last.encode(image, **handed_on)
+            return [encoded[level] for level in levels]
+        features: StageFeatures = last(image, **handed_on)
+        return features.decoded[0], [features.encoded[level] for level in levels]
+
     def _prepare(self, x: Tensor) -> Tensor:
-        return pad_to_multiple(x, self.size_multiple).contiguous(memory_format=torch.channels_last)
+        return channels_last(pad_to_multiple(x, self.size_multiple))
 
     def _correct(self, image: Tensor, features: Tensor) -> Tensor:
         correction: Tensor = self.tail(features)

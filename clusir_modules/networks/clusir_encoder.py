@@ -25,7 +25,7 @@ from ..ops.checks import check_feature_map, check_positive
 from ..ops.precision import cast_once, convolve
 from .parts import check_factories, make_blocks, make_part
 
-__all__ = ["ClusIREncoder", "check_lengths", "check_routings", "run_at_half_resolution"]
+__all__ = ["ClusIREncoder", "check_lengths", "check_routings", "choose_levels", "run_at_half_resolution"]
 
 _Run: TypeAlias = Callable[..., Any]
 
@@ -271,6 +271,20 @@ class ClusIREncoder(nn.Module):
         if self.grad_checkpointing and torch.is_grad_enabled():
             return checkpoint(module, *args, use_reentrant=False, **kwargs)
         return module(*args, **kwargs)
+
+
+def choose_levels(name: str, indices: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
+    """Return levels counted from 0: the last ``indices`` of them, all for None, or those named, negative from the end.
+
+    Raises:
+        ValueError: there is none, or one does not exist.
+    """
+    if indices is None or isinstance(indices, int):
+        indices = range(-(count if indices is None else indices), 0)
+    levels = tuple(level + count if level < 0 else level for level in indices)
+    if not levels or not all(0 <= level < count for level in levels):
+        raise ValueError(f"{name} must be in [{-count}, {count - 1}], got {tuple(indices)}")
+    return levels
 
 
 def check_lengths(length: int, **settings: Sequence[int]) -> None:

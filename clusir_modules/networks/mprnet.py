@@ -14,7 +14,7 @@ from ..layers.multi_stage.channel_attention import CAB
 from ..layers.multi_stage.original_resolution import ORSNet
 from ..layers.multi_stage.supervised_attention import SAM
 from ..ops.checks import check_feature_map, check_positive
-from ..ops.padding import pad_to_multiple
+from ..ops.padding import channels_last, pad_to_multiple
 from ..serialization.registry import NETWORKS
 from .mprnet_settings import MPRNetSettings
 
@@ -136,7 +136,7 @@ class MPRNet(MPRNetSettings, nn.Module):
         image = pad_to_multiple(x, self.size_multiple)
         if image.device.type == "cpu":
             # oneDNN convolves channels-last about 1.5 times as fast; on a GPU the layout stays the caller's choice.
-            image = image.contiguous(memory_format=torch.channels_last)
+            image = channels_last(image)
         halves = _stack_halves(image, dim=2)
 
         encoded = self.stage1_encoder(self.shallow_feat1(_stack_halves(halves, dim=3)))

@@ -12,17 +12,18 @@ from torch import Tensor
 from .checks import check_choice, check_feature_map
 from .constants import constants
 from .precision import full_precision, widen
-from .tracing import exporting
+from .tracing import exporting, recording
 
 if TYPE_CHECKING:
     import pywt
 
-__all__ = ["WaveLike", "dwt2d", "idwt2d"]
+__all__ = ["MODES", "WaveLike", "dwt2d", "idwt2d"]
 
-WaveLike: TypeAlias = "str | pywt.Wavelet"
+WaveLike: TypeAlias = "str | pywt.Wavelet | Tensor"
 
-_MODES = frozenset({"zero", "symmetric", "reflect", "periodization"})
+MODES = frozenset({"zero", "symmetric", "reflect", "periodization"})
 _HAAR_NAMES = frozenset({"haar", "db1"})
+_WAVES = "a discrete wavelet of PyWavelets (haar, db2, bior2.2, ...)"
 _PART_SIZE = 2**20  # bytes
 _FILTER_BANKS: dict[str, tuple[tuple[float, ...], ...]] = {}
 
@@ -32,7 +33,7 @@ class _HaarAnalysis(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-        if torch.compiler.is_compiling():  # refuses to write into views, and fuses what is written down plainly
+        if recording():  # refuses to write into views, and fuses what is written down plainly
             low, high = x[..., 0::2] + x[..., 1::2], x[..., 0::2] - x[..., 1::2]
             top_low, bottom_low, top_high, bottom_high = (
                 rows for columns in (low, high) for rows in (columns[..., 0::2, :], columns[..., 1::2, :])
@@ -65,7 +66,7 @@ class _HaarSynthesis(torch.autograd.Function):
 
     @staticmethod
     def forward(ll: Tensor, details: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():  # as above
+        if recording():  # as above
             lh, hl, hh = details.chunk(3, dim=1)
             top = torch.stack((ll + lh + hl + hh, ll + lh - hl - hh), dim=-1).flatten(3)
             bottom = torch.stack((ll - lh + hl - hh, ll - lh - hl + hh), dim=-1).flatten(3)
@@ -88,6 +89,22 @@ class _HaarSynthesis(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[int | None, ...], *maps: Tensor) -> Any:
         x = haar_synthesis(*_join_batches(info.batch_size, in_dims, maps))
         return x.unflatten(0, (info.batch_size, -1)), 0
+
+
+class _EagerHaarAnalysis(_HaarAnalysis):
+    """With forward mode, which ``torch.compile`` does not trace."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, Tensor]:
+        return haar_analysis(*tangents)
+
+
+class _EagerHaarSynthesis(_HaarSynthesis):
+    """Likewise."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return haar_synthesis(*tangents)
 
 
 def _join_batches(count: int, dims: tuple[int | None, ...], maps: tuple[Tensor, ...]) -> list[Tensor]:
@@ -142,13 +159,15 @@ def _empty_like_layout(x: Tensor, batch: int, channels: int, height: int, width:
 
 def haar_analysis(x: Tensor) -> tuple[Tensor, Tensor]:
     """Orthonormal Haar bands of an even-sized map: LL ``(B, C, h, w)`` and LH, HL, HH as ``(B, 3C, h, w)``."""
-    ll, details = _HaarAnalysis.apply(x)
+    function = _HaarAnalysis if torch.compiler.is_compiling() else _EagerHaarAnalysis
+    ll, details = function.apply(x)
     return ll, details
 
 
 def haar_synthesis(ll: Tensor, details: Tensor) -> Tensor:
     """Exact inverse of :func:`haar_analysis`."""
-    x: Tensor = _HaarSynthesis.apply(ll, details)
+    function = _HaarSynthesis if torch.compiler.is_compiling() else _EagerHaarSynthesis
+    x: Tensor = function.apply(ll, details)
     return x
 
 
@@ -160,23 +179,30 @@ def check_wave(wave: str) -> None:
         ValueError: ``wave`` is unknown.
     """
     if not isinstance(wave, str):
-        raise TypeError(f"wave must be a str, got {type(wave).__name__} {wave!r}")
+        raise TypeError(f"wave must be {_WAVES}, by name, got {type(wave).__name__} {wave!r:.80}")
     if wave not in _HAAR_NAMES:
         filter_bank(wave)
 
 
-def remember_wave(wave: WaveLike) -> str:
-    """Name of a discrete wavelet, under which :func:`filter_bank` finds its taps.
+def remember_wave(wave: WaveLike) -> str | Tensor:
+    """Name of a discrete wavelet, under which :func:`filter_bank` finds its taps; a filter bank as it is.
 
     Raises:
-        TypeError: ``wave`` is neither a name nor a ``pywt.Wavelet``.
-        ValueError: the name is unknown.
+        TypeError: ``wave`` is neither a name nor a ``pywt.Wavelet`` nor a floating-point tensor.
+        ValueError: the name is unknown, or the tensor has another shape.
     """
     if isinstance(wave, str):
         check_wave(wave)
         return wave
-    if not hasattr(wave, "filter_bank"):
-        raise TypeError(f"wave must be a name or a pywt.Wavelet, got {type(wave).__name__} {wave!r}")
+    if isinstance(wave, Tensor) and wave.is_floating_point():
+        if wave.dim() != 2 or wave.shape[0] != 4 or wave.shape[1] < 2 or wave.shape[1] % 2:
+            raise ValueError(f"wave must have shape (4, L) with an even L as a filter bank, got {tuple(wave.shape)}")
+        return wave
+    if isinstance(wave, Tensor) or not isinstance(getattr(wave, "filter_bank", None), tuple):
+        raise TypeError(
+            f"wave must be {_WAVES}, by name or as pywt.Wavelet, or a floating-point filter bank (4, L), "
+            f"got {type(wave).__name__} {wave!r:.80}"
+        )
     bank = tuple(tuple(taps) for taps in wave.filter_bank)
     name = f"{wave.name} {hash(bank):x}"  # two of one name may differ
     _FILTER_BANKS.setdefault(name, bank)
@@ -192,9 +218,22 @@ def filter_bank(wave: str) -> tuple[tuple[float, ...], ...]:
         import pywt
 
         if wave not in pywt.wavelist(kind="discrete"):
-            raise ValueError(f"wave must be a discrete wavelet of PyWavelets (haar, db2, bior2.2, ...), got {wave!r}")
+            raise ValueError(f"wave must be {_WAVES}, got {wave!r}")
         _FILTER_BANKS[wave] = tuple(tuple(taps) for taps in pywt.Wavelet(wave).filter_bank)
     return _FILTER_BANKS[wave]
+
+
+def kernels(wave: str | Tensor, x: Tensor, *, analysis: bool) -> Tensor:
+    """Low and high pass ``(2, L)`` in the type of ``x``, of the analysis in the order in which convolutions read."""
+    if isinstance(wave, Tensor):
+        return (wave[:2].flip(1) if analysis else wave[2:]).to(x)
+    low, high = (taps[::-1] for taps in filter_bank(wave)[:2]) if analysis else filter_bank(wave)[2:]
+    return constants((*low, *high), x).view(2, -1)
+
+
+def depthwise(kernels: Tensor, dim: int, channels: int) -> Tensor:
+    """Weight of a convolution along ``dim`` by both filters for each of ``channels`` channels."""
+    return kernels.view(2, 1, *along(dim, kernels.shape[1])).repeat(channels, 1, 1, 1)
 
 
 def extend(x: Tensor, dim: int, left: int, right: int, mode: str) -> Tensor:
@@ -218,9 +257,9 @@ def along(dim: int, size: int) -> tuple[int, int]:
     return (1, size) if dim == 3 else (size, 1)
 
 
-def _analyze(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: str) -> Tensor:
+def _analyze(x: Tensor, filters: Tensor, dim: int, mode: str) -> Tensor:
     """Filter along ``dim`` and halve it: ``C`` channels become ``2C``, low and high pass of each in turn."""
-    channels, size, length = x.shape[1], x.shape[dim], len(taps[0])
+    channels, size, length = x.shape[1], x.shape[dim], filters.shape[1]
     if mode == "periodization":
         left, right = length // 2 - 1, length // 2 - 1 + size % 2
         if size % 2:
@@ -233,13 +272,12 @@ def _analyze(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: str
         x = F.pad(x, (left, right) if dim == 3 else (0, 0, left, right))
     else:
         x = extend(x, dim, left, right, mode)
-    weight = constants((*taps[0][::-1], *taps[1][::-1]), x).view(2, 1, *along(dim, length)).repeat(channels, 1, 1, 1)
-    return F.conv2d(x, weight, stride=along(dim, 2), groups=channels)
+    return F.conv2d(x, depthwise(filters, dim, channels), stride=along(dim, 2), groups=channels)
 
 
-def _synthesize(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: str) -> Tensor:
+def _synthesize(x: Tensor, filters: Tensor, dim: int, mode: str) -> Tensor:
     """Inverse of :func:`_analyze` for a filter bank that reconstructs perfectly."""
-    channels, size, length = x.shape[1] // 2, x.shape[dim], len(taps[2])
+    channels, size, length = x.shape[1] // 2, x.shape[dim], filters.shape[1]
     start, kept = length - 2, 2 * size - length + 2
     if mode == "periodization":
         border = length // 4 + 1
@@ -247,14 +285,13 @@ def _synthesize(x: Tensor, taps: tuple[tuple[float, ...], ...], dim: int, mode: 
         start, kept = length // 2 - 1 + 2 * border, 2 * size
     if kept < 1:
         raise ValueError(f"ll and details are too small for a wavelet of {length} taps, got {size} along dim {dim}")
-    weight = constants((*taps[2], *taps[3]), x).view(2, 1, *along(dim, length)).repeat(channels, 1, 1, 1)
-    x = F.conv_transpose2d(x, weight, stride=along(dim, 2), groups=channels)
+    x = F.conv_transpose2d(x, depthwise(filters, dim, channels), stride=along(dim, 2), groups=channels)
     return x.narrow(dim, start, kept)
 
 
-def analyze_stacked(x: Tensor, wave: str, mode: str = "zero") -> tuple[Tensor, Tensor]:
+def analyze_stacked(x: Tensor, wave: str | Tensor, mode: str = "zero") -> tuple[Tensor, Tensor]:
     """:func:`dwt2d` unchecked, the details stacked by band: ``(B, 3C, h, w)``, for Haar in the layout of ``x``."""
-    if wave in _HAAR_NAMES:
+    if isinstance(wave, str) and wave in _HAAR_NAMES:
         for dim in (2, 3):
             added = (x.shape[dim] + 1) // 2 * 2 - x.shape[dim]  # so that a symbolic size is seen to become even
             if exporting() or added:
@@ -263,20 +300,22 @@ def analyze_stacked(x: Tensor, wave: str, mode: str = "zero") -> tuple[Tensor, T
                 else:
                     x = extend(x, dim, 0, added, "reflect" if mode == "reflect" else "symmetric")
         return haar_analysis(x)
-    taps = filter_bank(wave)
     with full_precision(x):
-        bands = _analyze(_analyze(widen(x), taps, 3, mode), taps, 2, mode).to(x.dtype).unflatten(1, (-1, 4))
+        wide = widen(x)
+        filters = kernels(wave, wide, analysis=True)
+        bands = _analyze(_analyze(wide, filters, 3, mode), filters, 2, mode).to(x.dtype).unflatten(1, (-1, 4))
     return bands[:, :, 0], bands[:, :, 1:].transpose(1, 2).flatten(1, 2)
 
 
-def synthesize_stacked(ll: Tensor, bands: Tensor, wave: str, mode: str = "zero") -> Tensor:
+def synthesize_stacked(ll: Tensor, bands: Tensor, wave: str | Tensor, mode: str = "zero") -> Tensor:
     """Inverse of :func:`analyze_stacked`, unchecked."""
-    if wave in _HAAR_NAMES:
+    if isinstance(wave, str) and wave in _HAAR_NAMES:
         return haar_synthesis(ll, bands)
-    taps = filter_bank(wave)
     stacked = torch.cat((ll.unsqueeze(2), bands.unflatten(1, (3, -1)).transpose(1, 2)), dim=2).flatten(1, 2)
     with full_precision(ll):
-        return _synthesize(_synthesize(widen(stacked), taps, 2, mode), taps, 3, mode).to(ll.dtype)
+        wide = widen(stacked)
+        filters = kernels(wave, wide, analysis=False)
+        return _synthesize(_synthesize(wide, filters, 2, mode), filters, 3, mode).to(ll.dtype).contiguous()
 
 
 def dwt2d(x: Tensor, wave: WaveLike = "haar", mode: str = "zero") -> tuple[Tensor, Tensor]:
@@ -290,17 +329,18 @@ def dwt2d(x: Tensor, wave: WaveLike = "haar", mode: str = "zero") -> tuple[Tenso
 
     Args:
         x: floating-point map ``(B, C, H, W)``, any values, any ``H, W >= 1``.
-        wave: a discrete wavelet of PyWavelets, by name or as ``pywt.Wavelet``, which may have filters of your own.
+        wave: a discrete wavelet of PyWavelets, by name or as ``pywt.Wavelet``, which may have filters of your own; or a
+            filter bank as a tensor ``(4, L)`` in the order of ``pywt.Wavelet.filter_bank``, which gets a gradient.
         mode: extension at the border: "zero", "symmetric" (the edge repeated), "reflect" (the edge not repeated) or
             "periodization" (cyclic, no more coefficients than needed).
 
     Returns:
         ``ll`` ``(B, C, h, w)`` and ``details`` ``(B, C, 3, h, w)``: the bands LH (high pass down the columns), HL (high
         pass along the rows) and HH. ``h = (H + L - 1) // 2`` for filters of ``L`` taps, ``ceil(H / 2)`` for Haar and
-        for periodization; ``w`` likewise.
+        for periodization; ``w`` likewise. Both are contiguous; ``ll`` of Haar is channels last where ``x`` is.
 
     Raises:
-        TypeError: ``x`` is not floating point, or ``wave`` is neither a name nor a wavelet.
+        TypeError: ``x`` is not floating point, or ``wave`` is neither a name nor a wavelet nor a filter bank.
         ValueError: ``x`` is not 4-D, or ``wave`` or ``mode`` is unknown.
 
     Example:
@@ -312,9 +352,11 @@ def dwt2d(x: Tensor, wave: WaveLike = "haar", mode: str = "zero") -> tuple[Tenso
     """
     check_feature_map(x)
     wave = remember_wave(wave)
-    check_choice("mode", mode, _MODES)
+    check_choice("mode", mode, MODES)
     ll, bands = analyze_stacked(x, wave, mode)
-    return ll, bands.unflatten(1, (3, -1)).transpose(1, 2)
+    details = bands.unflatten(1, (3, -1)).transpose(1, 2).contiguous()
+    haar = isinstance(wave, str) and wave in _HAAR_NAMES
+    return (ll if haar else ll.contiguous()), details
 
 
 def idwt2d(ll: Tensor, details: Tensor, wave: WaveLike = "haar", mode: str = "zero") -> Tensor:
@@ -339,7 +381,7 @@ def idwt2d(ll: Tensor, details: Tensor, wave: WaveLike = "haar", mode: str = "ze
     """
     check_feature_map(ll, name="ll")
     wave = remember_wave(wave)
-    check_choice("mode", mode, _MODES)
+    check_choice("mode", mode, MODES)
     if not isinstance(details, Tensor):
         raise TypeError(f"details must be a torch.Tensor (B, C, 3, h, w), got {type(details).__name__}")
     batch, channels, height, width = ll.shape

@@ -23,12 +23,18 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0])
+        ctx.save_for_forward(inputs[0])
         ctx.dim = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (halves,) = ctx.saved_tensors
         return halves.flip(ctx.dim) * grad.unsqueeze(ctx.dim), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        (halves,) = ctx.saved_tensors
+        return (halves.flip(ctx.dim) * tangent).sum(ctx.dim)
 
 
 def gate(halves: Tensor, dim: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from .checks import check_positive
 from .tracing import exporting
 
-__all__ = ["crop", "extend_by_edge", "pad_to_multiple"]
+__all__ = ["channels_last", "crop", "extend_by_edge", "pad_to_multiple"]
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -48,6 +48,11 @@ def extend_by_edge(x: Tensor, width: int) -> Tensor:
         first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
         x = torch.cat((*[first] * width, x, *[last] * width), dim=dim)
     return x
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Lay out a map ``(B, C, H, W)`` with the channels of a pixel side by side, under ``torch.vmap`` too."""
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 def crop(x: Tensor, height: int, width: int) -> Tensor:

@@ -6,12 +6,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TypeAlias, TypeGuard, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["cast_once", "cast_parameters", "convolve", "eager_autocast_type", "full_precision", "widen"]
+__all__ = [
+    "cast_once",
+    "cast_parameters",
+    "convolve",
+    "eager_autocast_type",
+    "full_precision",
+    "linear_parameters",
+    "widen",
+]
 
 
 def widen(x: Tensor) -> Tensor:
@@ -66,6 +74,12 @@ def convolve(convolution: nn.Module, x: Tensor) -> Tensor:
         y: Tensor = convolution(x)
         return y
     return cast(nn.Conv2d, convolution)._conv_forward(x, *cast_ones)
+
+
+def linear_parameters(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight and bias of an ``nn.Linear``, of one that torch quantized dynamically in floating point again."""
+    weight, bias = cast(Any, layer.weight), cast(Any, layer.bias)
+    return (weight, bias) if isinstance(weight, Tensor) else (weight().dequantize(), bias())
 
 
 _Parameters: TypeAlias = tuple[Tensor, Tensor | None]

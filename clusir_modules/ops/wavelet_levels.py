@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import check_feature_map, check_positive
-from .constants import constants
-from .dwt import WaveLike, along, dwt2d, extend, filter_bank, idwt2d, remember_wave
+from .dwt import WaveLike, along, depthwise, dwt2d, extend, filter_bank, idwt2d, kernels, remember_wave
 from .precision import full_precision, widen
 
 __all__ = ["iswt2d", "swt2d", "wavedec2", "waverec2"]
@@ -23,7 +22,7 @@ def wavedec2(x: Tensor, wave: WaveLike = "haar", mode: str = "zero", *, level: i
 
     Args:
         x: floating-point map ``(B, C, H, W)``, any ``H, W >= 1``.
-        wave: a discrete wavelet of PyWavelets, by name or as ``pywt.Wavelet``.
+        wave: as in :func:`dwt2d`.
         mode: extension at the border, see :func:`dwt2d`.
         level: how many times to split, at least 0; default as many as ``pywt.dwtn_max_level`` finds useful for the
             smaller side.
@@ -33,7 +32,7 @@ def wavedec2(x: Tensor, wave: WaveLike = "haar", mode: str = "zero", *, level: i
         ``(B, C, 3, h_j, w_j)`` as :func:`dwt2d` gives them.
 
     Raises:
-        TypeError: ``x`` is not floating point, ``wave`` is neither a name nor a wavelet, ``level`` is no integer.
+        TypeError: ``x`` is not floating point, ``wave`` is no wavelet, ``level`` is no integer.
         ValueError: ``x`` is not 4-D, ``wave`` or ``mode`` is unknown, ``level`` is negative.
 
     Example:
@@ -45,7 +44,8 @@ def wavedec2(x: Tensor, wave: WaveLike = "haar", mode: str = "zero", *, level: i
     check_feature_map(x)
     wave = remember_wave(wave)
     if level is None:
-        smaller, longest = min(x.shape[2:]), len(filter_bank(wave)[0]) - 1
+        taps = wave.shape[1] if isinstance(wave, Tensor) else len(filter_bank(wave)[0])
+        smaller, longest = min(x.shape[2:]), taps - 1
         level = max((smaller // longest).bit_length() - 1, 0)
     details: list[Tensor] = []
     for _ in range(check_positive("level", level, least=0)):
@@ -88,7 +88,7 @@ def swt2d(x: Tensor, wave: WaveLike = "haar", *, level: int = 1) -> list[Tensor]
 
     Args:
         x: floating-point map ``(B, C, H, W)``, any ``H, W >= 1``.
-        wave: a discrete wavelet of PyWavelets, by name or as ``pywt.Wavelet``.
+        wave: as in :func:`dwt2d`.
         level: how many times to split, at least 1.
 
     Returns:
@@ -96,7 +96,7 @@ def swt2d(x: Tensor, wave: WaveLike = "haar", *, level: int = 1) -> list[Tensor]
         ``(B, C, 3, H, W)`` with the bands LH, HL, HH of :func:`dwt2d`.
 
     Raises:
-        TypeError: ``x`` is not floating point, ``wave`` is neither a name nor a wavelet, ``level`` is no integer.
+        TypeError: ``x`` is not floating point, ``wave`` is no wavelet, ``level`` is no integer.
         ValueError: ``x`` is not 4-D, ``wave`` is unknown, ``level`` is below 1.
 
     Example:
@@ -107,12 +107,13 @@ def swt2d(x: Tensor, wave: WaveLike = "haar", *, level: int = 1) -> list[Tensor]
     transform", 1989.
     """
     check_feature_map(x)
-    taps = filter_bank(remember_wave(wave))
+    wave = remember_wave(wave)
     details: list[Tensor] = []
     low = widen(x)
     with full_precision(x):
+        filters = kernels(wave, low, analysis=True)
         for number in range(check_positive("level", level)):
-            bands = _split(_split(low, taps[:2], 3, 2**number), taps[:2], 2, 2**number).unflatten(1, (-1, 4))
+            bands = _split(_split(low, filters, 3, 2**number), filters, 2, 2**number).unflatten(1, (-1, 4))
             low = bands[:, :, 0]
             details.insert(0, bands[:, :, 1:])
     return [band.to(x.dtype).contiguous() for band in (low, *details)]
@@ -139,12 +140,13 @@ def iswt2d(coefficients: Sequence[Tensor], wave: WaveLike = "haar") -> Tensor:
     for number, bands in enumerate(details, start=1):
         if bands.shape[3:] != ll.shape[2:]:
             raise ValueError(f"coefficients[{number}] must be as large as coefficients[0], got {tuple(bands.shape)}")
-    taps = filter_bank(remember_wave(wave))
+    wave = remember_wave(wave)
     low = widen(ll)
     with full_precision(ll):
+        filters = kernels(wave, low, analysis=False).flip(1)
         for bands, number in zip(details, reversed(range(len(details)))):
             stacked = torch.cat((low.unsqueeze(2), widen(bands)), dim=2).flatten(1, 2)
-            low = _join(_join(stacked, taps[2:], 2, 2**number), taps[2:], 3, 2**number)
+            low = _join(_join(stacked, filters, 2, 2**number), filters, 3, 2**number)
     return low.to(ll.dtype)
 
 
@@ -162,19 +164,18 @@ def _check_coefficients(coefficients: Sequence[Tensor]) -> tuple[Tensor, Sequenc
     return ll, details
 
 
-def _split(x: Tensor, taps: Sequence[Sequence[float]], dim: int, gap: int) -> Tensor:
+def _split(x: Tensor, filters: Tensor, dim: int, gap: int) -> Tensor:
     """Correlate along ``dim`` with taps ``gap`` apart, periodically: low and high pass of each channel in turn."""
-    channels, length = x.shape[1], len(taps[0])
+    channels, length = x.shape[1], filters.shape[1]
     left = (length // 2 - 1) * gap
     x = extend(x, dim, left, (length - 1) * gap - left, "periodization")
-    weight = constants((*taps[0][::-1], *taps[1][::-1]), x).view(2, 1, *along(dim, length)).repeat(channels, 1, 1, 1)
-    return F.conv2d(x, weight, groups=channels, dilation=along(dim, gap))
+    return F.conv2d(x, depthwise(filters, dim, channels), groups=channels, dilation=along(dim, gap))
 
 
-def _join(x: Tensor, taps: Sequence[Sequence[float]], dim: int, gap: int) -> Tensor:
+def _join(x: Tensor, filters: Tensor, dim: int, gap: int) -> Tensor:
     """Inverse of :func:`_split` for a filter bank that reconstructs perfectly, where each value is held twice."""
-    channels, length = x.shape[1] // 2, len(taps[0])
+    channels, length = x.shape[1] // 2, filters.shape[1]
     right = (length // 2 - 1) * gap
     x = extend(x, dim, (length - 1) * gap - right, right, "periodization")
-    weight = constants((*taps[0][::-1], *taps[1][::-1]), x).view(1, 2, *along(dim, length)).repeat(channels, 1, 1, 1)
-    return F.conv2d(x, weight * 0.5, groups=channels, dilation=along(dim, gap))
+    weight = (0.5 * filters).view(1, 2, *along(dim, length)).repeat(channels, 1, 1, 1)
+    return F.conv2d(x, weight, groups=channels, dilation=along(dim, gap))

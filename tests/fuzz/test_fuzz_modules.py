@@ -105,6 +105,14 @@ SPECS = {
     "TransposedAttention": Spec(cm.TransposedAttention, heads()),
     "GatedFeedForward": Spec(cm.GatedFeedForward, options(dim=few, hidden_dim=few, kernel_size=odd)),
     "WTB": Spec(cm.WTB, merged(heads(), options(wave=waves))),
+    "LearnableWavelet": Spec(
+        cm.LearnableWavelet,
+        options(
+            wave=st.sampled_from(["db2", "sym4", "coif1"]),
+            mode=st.sampled_from(["zero", "symmetric", "reflect", "periodization"]),
+        ),
+        lambda r, o: (r.map(3),),
+    ),
     "PCGRM": Spec(cm.PCGRM, routed()),
     "WaveletEvidence": Spec(cm.WaveletEvidence, options(dim=few), empty=False),
     "ClusterMoE": Spec(cm.ClusterMoE, merged(routed(), options(hidden_dim=few)), empty=False),
@@ -309,7 +317,17 @@ def spoil(x: Tensor, wrong: str) -> tuple[Any, type[Exception]]:
 
 CHECKED = sorted(
     set(SPECS)
-    - {"PromptFusion", "PGB", "SpectralGate", "Downsample", "Upsample", "DownProject", "UpProject", "CABDecoder"}
+    - {
+        "LearnableWavelet",
+        "PromptFusion",
+        "PGB",
+        "SpectralGate",
+        "Downsample",
+        "Upsample",
+        "DownProject",
+        "UpProject",
+        "CABDecoder",
+    }
 )
 
 

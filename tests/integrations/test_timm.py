@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import timm
+import timm.data
 import torch
+from PIL import Image
 
 import clusir_modules as cm
 from clusir_modules.integrations import timm as ours
@@ -42,7 +44,74 @@ def test_create_model_loads_a_checkpoint(tmp_path, final_image):
     assert torch.equal(final_image(created.eval()), final_image(net))
 
 
+class TestConfiguration:
+    def test_says_what_timms_transforms_must_do(self):
+        with torch.device("meta"):
+            net = timm.create_model("clusir_tiny", **SMALL)
+        found = timm.data.resolve_model_data_config(net)
+        assert (found["mean"], found["std"]) == ((0, 0, 0), (1, 1, 1))
+        transform = timm.data.create_transform(**{**found, "input_size": (3, 8, 8)})
+        assert transform(Image.new("RGB", (8, 8), (255, 0, 51))).amax((1, 2)).tolist() == pytest.approx([1, 0, 0.2])
+        assert net.default_cfg["num_classes"] == 0
+
+    def test_the_shipped_weights_have_a_tag(self):
+        assert timm.list_models("clusir_*", pretrained=True) == ["clusir_tiny.all_in_one"]
+        net = timm.create_model("clusir_tiny.all_in_one", pretrained=True)
+        assert torch.equal(net.tail.weight, cm.clusir_tiny(pretrained=True).tail.weight)
+        assert net.pretrained_cfg["tag"] == "all_in_one"
+
+    def test_other_weights_by_an_overlay(self, tmp_path):
+        net = cm.clusir_tiny(**SMALL)
+        torch.save(net.state_dict(), tmp_path / "net.pth")
+        overlay = {"file": str(tmp_path / "net.pth"), "mean": (0.5,) * 3}
+        made = timm.create_model("clusir_tiny", pretrained=True, pretrained_cfg_overlay=overlay, **SMALL)
+        assert all(torch.equal(a, b) for a, b in zip(made.parameters(), net.parameters(), strict=True))
+        assert timm.data.resolve_model_data_config(made)["mean"] == (0.5,) * 3
+
+    @pytest.mark.parametrize("name", ["clusir_tiny.in1k", "clusir_base.all_in_one"])
+    def test_unknown_tags_are_refused(self, name):
+        with pytest.raises(RuntimeError, match="Invalid pretrained tag"):
+            timm.create_model(name)
+
+    def test_sizes_without_weights_say_so(self):
+        with pytest.raises(ValueError, match="pretrained weights come with clusir_tiny alone"):
+            timm.create_model("clusir_small", pretrained=True)
+
+
+class TestIntermediates:
+    @torch.no_grad()
+    @pytest.mark.parametrize("stages", [1, 2])
+    def test_are_what_the_network_computes(self, stages):
+        net, seen = cm.clusir_tiny(supervised_stages=stages, **SMALL).eval(), []
+        net.stages[-1].register_forward_hook(lambda module, inputs, output: seen.append(output))
+        image = torch.rand(1, 3, 20, 31)
+        net(image)
+        final, levels = net.forward_intermediates(image)
+        assert torch.equal(final, seen[0].decoded[0])
+        assert torch.equal(net.forward_features(image), final)
+        assert all(torch.equal(a, b) for a, b in zip(levels, seen[0].encoded, strict=True))
+        last, first = net.forward_intermediates(image, indices=(-1, 0), intermediates_only=True)
+        assert torch.equal(last, levels[3])
+        assert torch.equal(first, levels[0])
+        assert [m.shape[1] for m in net.forward_intermediates(image, 2, intermediates_only=True)] == [64, 128]
+
+    def test_bad_arguments_are_named(self):
+        net = cm.clusir_tiny(**SMALL)
+        for arguments in ({"indices": 5}, {"indices": [4]}, {"norm": True}, {"output_fmt": "NLC"}):
+            with pytest.raises(ValueError, match=f"{next(iter(arguments))}.* must be"):
+                net.forward_intermediates(torch.rand(1, 3, 16, 16), **arguments)
+
+
 class TestFeatures:
+    def test_leave_the_network_whole(self):
+        net = cm.clusir_tiny(**SMALL)
+        before = {name: p.clone() for name, p in net.named_parameters()}
+        features = ours.ClusIRFeatures(net)
+        with torch.no_grad():
+            for parameter in features.parameters():
+                parameter.zero_()
+        assert all(torch.equal(p, before[name]) for name, p in net.named_parameters())
+
     @torch.no_grad()
     def test_are_those_of_the_encoder(self):
         net = cm.clusir_tiny(**SMALL).eval()

@@ -522,7 +522,7 @@ class TestBadArguments:
             ({"num_heads": (1, 1, 1, 32)}, ValueError, "num_heads must leave at least 2 channels a head"),
             ({"num_prompt_heads": 8}, ValueError, "num_heads must leave at least 2 channels a head"),
             ({"wave": "nosuch"}, ValueError, "wave must be a discrete wavelet"),
-            ({"wave": ["haar"]}, TypeError, "wave must be a str, got list"),
+            ({"wave": ["haar"]}, TypeError, "wave must be a discrete wavelet .*, by name, got list"),
             ({"noise_std": -1.0}, ValueError, "noise_std must be finite and >= 0"),
             ({"dims": 4}, TypeError, "dims"),
         ],

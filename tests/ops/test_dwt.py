@@ -146,6 +146,13 @@ def test_a_single_pixel_is_mirrored_as_a_constant(wave: str) -> None:
         torch.testing.assert_close(mirrored, repeated)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("wave", ["haar", "db2"])
+def test_outputs_are_contiguous(wave: str, mode: str) -> None:
+    ll, details = dwt2d(torch.rand(2, 3, 7, 6), wave, mode)
+    assert all(output.is_contiguous() for output in (ll, details, idwt2d(ll, details, wave, mode)))
+
+
 class TestHaar:
     def test_bands_are_sums_and_differences_of_a_block(self) -> None:
         a, b, c, d = 1.0, 2.0, 5.0, 11.0

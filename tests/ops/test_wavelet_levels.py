@@ -142,7 +142,17 @@ NO_LIST: Any = X
         (lambda: wavedec2(X, level=FRACTION), TypeError, "level must be an int"),
         (lambda: swt2d(X[0]), ValueError, "x must have shape (B, C, H, W)"),
         (lambda: swt2d(X, "db"), ValueError, "wave must be a discrete wavelet of PyWavelets"),
-        (lambda: swt2d(X, NO_WAVE), TypeError, "wave must be a name or a pywt.Wavelet, got int 3"),
+        (
+            lambda: swt2d(X, torch.ones(3, 4)),
+            ValueError,
+            "even L as a filter bank, got (3, 4)",
+        ),
+        (lambda: swt2d(X, torch.ones(4, 4, dtype=torch.int64)), TypeError, "got Tensor tensor([[1"),
+        (
+            lambda: swt2d(X, NO_WAVE),
+            TypeError,
+            "or a floating-point filter bank (4, L), got int 3",
+        ),
         (lambda: wavedec2(X, mode="periodic"), ValueError, "mode must be"),
         (lambda: waverec2([]), ValueError, "coefficients must be [ll, details_J, ..., details_1]"),
         (lambda: iswt2d(NO_LIST), ValueError, "coefficients must be [ll, details_J, ..., details_1]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ def dispatch(experts: Iterable[nn.Module], x: Tensor, weights: Tensor, indices: 
     none, which ``DistributedDataParallel`` would wait for. A module that refuses an empty batch (``rfft2`` on CPUs)
     does its part outside the dispatch.
 
+    Under ``torch.vmap`` over the routing every expert runs on every image, those not chosen with weight 0: which images
+    an expert gets would be shapes that depend on values, which vmap does not have.
+
     Args:
         experts: modules from ``(b, C, H, W)`` to ``(b, C', H', W')``, the same for all.
         x: images ``(B, C, H, W)``.
@@ -26,14 +30,31 @@ def dispatch(experts: Iterable[nn.Module], x: Tensor, weights: Tensor, indices: 
     Returns:
         ``(B, C', H', W')``.
     """
+    if _is_mapped(indices):
+        shares = ((expert, ((indices == number) * weights).sum(dim=1)) for number, expert in enumerate(experts))
+        return reduce(torch.add, (_scale(expert(x), share) for expert, share in shares))
     parts, rows = [], []
     for number, expert in enumerate(experts):
         row, slot = torch.nonzero(indices == number, as_tuple=True)
-        part = expert(x[row])
-        parts.append(part * weights[row, slot].to(part.dtype)[:, None, None, None])
+        parts.append(_scale(expert(x[row]), weights[row, slot]))
         rows.append(row)
     stacked = torch.cat(parts)
     return stacked.new_zeros(x.shape[0], *stacked.shape[1:]).index_add(0, torch.cat(rows), stacked)
+
+
+def _scale(part: Tensor, weight: Tensor) -> Tensor:
+    return part * weight.to(part.dtype)[:, None, None, None]
+
+
+def _is_mapped(indices: Tensor) -> bool:
+    """Whether ``torch.vmap`` maps over the choice, so that no value of it can be read."""
+    if torch.compiler.is_compiling():
+        return False
+    try:
+        torch.nonzero(indices[:0])
+    except RuntimeError:
+        return True
+    return False
 
 
 class DispatchedExperts(nn.ModuleList):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...ops.checks import check_feature_map, check_heads, check_not_empty, check_number, check_positive
 from ...ops.dynamic_depthwise import dynamic_depthwise
 from ...ops.padding import extend_by_edge
-from ...ops.precision import cast_once, convolve, full_precision, widen
+from ...ops.precision import cast_once, convolve, full_precision, linear_parameters, widen
 from ..transformer.transposed_attention import diagonal_blocks, mix_channels
 from .spectral_gate import NUM_BANDS, SpectralGate
 
@@ -30,11 +30,18 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (rows,) = ctx.saved_tensors
         return rows.bmm(grad + grad.transpose(1, 2))
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors
+        half = rows.transpose(1, 2).bmm(tangent)
+        return half + half.transpose(1, 2)
 
 
 def _gram(rows: Tensor) -> Tensor:
@@ -152,8 +159,8 @@ class DAFMM(nn.Module):
         summary = torch.cat((x.mean(dim=(2, 3), dtype=wide), prompt.mean(dim=(2, 3), dtype=wide)), dim=1)
         predictors = (self.kernel_predictor, self.gain_predictor)
         with full_precision(x):
-            weight = torch.cat([widen(predictor.weight) for predictor in predictors])
-            bias = torch.cat([widen(predictor.bias) for predictor in predictors])
+            weights, biases = zip(*(linear_parameters(predictor) for predictor in predictors))
+            weight, bias = (torch.cat([widen(part) for part in parts]) for parts in (weights, biases))
             logits, gains = F.linear(summary, weight, bias).split([p.out_features for p in predictors], dim=1)
             kernels = logits.unflatten(1, (self.num_heads, -1)).softmax(dim=-1)
         return kernels, gains.unflatten(1, (self.num_heads, NUM_BANDS))
@@ -173,8 +180,8 @@ class DAFMM(nn.Module):
         with full_precision(low):
             # both bands side by side, (B, H W, 2 C), in float32 or wider
             rows = torch.cat((low.permute(0, 2, 3, 1), high.permute(0, 2, 3, 1)), dim=3).flatten(1, 2)
-            query, low_value = widen(self.low_query_value.weight).chunk(2)
-            key, high_value = widen(self.high_key_value.weight).chunk(2)
+            query, low_value = widen(linear_parameters(self.low_query_value)[0]).chunk(2)
+            key, high_value = widen(linear_parameters(self.high_key_value)[0]).chunk(2)
             similarity = self._similarity(rows, query, key) * widen(self.temperature)
             # first what goes to the high band from the low one, then the other way round
             attention = torch.stack((similarity.transpose(-2, -1), similarity)).softmax(dim=-1)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops.checks import check_positive
-from ...ops.precision import full_precision
+from ...ops.precision import full_precision, linear_parameters
 from .fusion import check_tokens
 
 __all__ = ["PGB"]
@@ -66,7 +66,7 @@ class PGB(nn.Module):
         if size[0] < 1 or size[1] < 1:
             raise ValueError(f"size must be at least (1, 1), got {tuple(size)}")
         with full_precision(tokens):
-            pooled = tokens.to(self.mix.weight.dtype).sum(dim=1)
+            pooled = tokens.to(linear_parameters(self.mix)[0].dtype).sum(dim=1)
             weights = self.mix(F.normalize(pooled, dim=-1, eps=_SHORTEST)).softmax(dim=-1)
             mixed = (weights @ self.components.flatten(1)).unflatten(1, self.components.shape[1:])
             prompt: Tensor = self.conv(mixed)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_number, check_positive, check_top_k
-from ...ops.precision import full_precision, widen
+from ...ops.precision import full_precision, linear_parameters, widen
 from .routing import Routing, choose_experts
 
 __all__ = ["PCGRM"]
@@ -102,7 +102,7 @@ class PCGRM(nn.Module):
         check_feature_map(x, self.dim)
         with full_precision(x):
             pooled = widen(x).mean(dim=(2, 3))
-            embedding = F.linear(pooled, self.embed.weight.to(pooled), self.embed.bias.to(pooled))
+            embedding = F.linear(pooled, *(parameter.to(pooled) for parameter in linear_parameters(self.embed)))
             z = F.normalize(embedding, dim=-1, eps=_SHORTEST)
             prototypes = self.prototypes.to(z)
             prototypes = prototypes / (torch.linalg.vector_norm(prototypes, dim=-1, keepdim=True) + 1e-12)

@@ -78,7 +78,7 @@ def choose_experts(
     """
     if expert_probs.dim() != 2:
         raise ValueError(f"expert_probs must have shape (B, E), got {tuple(expert_probs.shape)}")
-    num_experts = expert_probs.shape[1]
+    num_experts = int(expert_probs.shape[1])  # torch.jit.trace makes a tensor of it
     check_top_k(top_k, num_experts)
     if top_k == num_experts:
         weights = expert_probs

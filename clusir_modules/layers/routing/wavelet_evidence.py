@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_not_empty, check_positive
 from ...ops.dwt import analyze_stacked
-from ...ops.precision import full_precision, widen
+from ...ops.precision import full_precision, linear_parameters, widen
 
 __all__ = ["WaveletEvidence"]
 
@@ -57,7 +57,7 @@ class WaveletEvidence(nn.Module):
             x = widen(x)
             _, details = analyze_stacked(x, "haar")
             strength = (details.abs() + _WEAK).log().mean(dim=(2, 3)) - math.log(_WEAK)  # log(1 + |d| / weak)
-            projected = F.linear(strength, self.strength.weight.to(x), self.strength.bias.to(x))
+            projected = F.linear(strength, *(parameter.to(x) for parameter in linear_parameters(self.strength)))
             return (x.mean(dim=(2, 3)) + projected)[..., None, None]
 
     def extra_repr(self) -> str:

@@ -55,6 +55,7 @@ class _ChannelCosine(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.save_for_backward(*inputs, *output)
+        ctx.save_for_forward(*inputs, *output)
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -71,6 +72,17 @@ class _ChannelCosine(torch.autograd.Function):
         mix = corner + corner.transpose(1, 2)
         mix.diagonal(dim1=1, dim2=2).sub_(own)
         return query_key @ (mix / (norms.unsqueeze(2) * norms.unsqueeze(1))).to(query_key.dtype)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        query_key, cosine, norms = ctx.saved_tensors
+        by_norms = (query_key * tangent).sum(dim=1) / norms
+        query_norms, key_norms = norms.chunk(2, dim=1)
+        (query, key), (query_tangent, key_tangent) = query_key.chunk(2, dim=2), tangent.chunk(2, dim=2)
+        products = query_tangent.transpose(1, 2) @ key + query.transpose(1, 2) @ key_tangent
+        query_share, key_share = (by_norms / norms).chunk(2, dim=1)
+        lost = cosine * (query_share.unsqueeze(2) + key_share.unsqueeze(1))
+        return products / (query_norms.unsqueeze(2) * key_norms.unsqueeze(1)) - lost, by_norms
 
 
 def diagonal_blocks(matrix: Tensor, count: int) -> Tensor:
