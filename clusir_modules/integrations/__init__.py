@@ -1,1 +1,1 @@
-"""Other libraries that make networks by name: spandrel and timm. Import the one that you use."""
+"""Other libraries that take our networks: spandrel, timm and deepinv. Import the one that you use."""
