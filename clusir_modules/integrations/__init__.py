@@ -1,1 +1,1 @@
-"""Other libraries that make networks by name: spandrel and timm. Import the one that you use."""
+"""Other libraries that take our networks or degradations: spandrel, timm, deepinv, kornia. Import the one you use."""
