@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .inference.restore import restore
 from .inference.restore_file import restore_file
+from .inference.restore_video import restore_video
 from .layers.basic.norm import LayerNorm2d
 from .layers.basic.small_conv import SmallConv2d
 from .layers.experts.cluster_moe import ClusterMoE
@@ -92,6 +93,7 @@ __all__ = [
     "orthogonality_loss",
     "restore",
     "restore_file",
+    "restore_video",
     "router_z_loss",
     "swt2d",
     "wavedec2",

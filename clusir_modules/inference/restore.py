@@ -18,7 +18,7 @@ from .network import channels_of, evaluating, final_image
 from .pictures import Picture, wrap_picture
 from .tiles import blend_tiles, check_tiles, tile_spans
 
-__all__ = ["restore"]
+__all__ = ["restore", "route_picture"]
 
 _Image = TypeVar("_Image", Tensor, npt.NDArray[Any])
 _HALF = (torch.float16, torch.bfloat16)
@@ -109,6 +109,30 @@ def restore(
                 picture.write(start, band)
                 start += band.shape[2]
     return picture.result()
+
+
+def route_picture(
+    net: nn.Module,
+    image: Tensor | npt.NDArray[Any],
+    *,
+    tile: int = 512,
+    size_multiple: int | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> tuple[Routing, ...]:
+    """Routings of a picture as a whole, as :func:`restore` takes them for all of its tiles; arguments as there.
+
+    Raises:
+        TypeError: ``net`` has no routing, or ``image`` is of no supported kind.
+        ValueError: the shape of ``image`` does not fit, or a value of it is not finite.
+    """
+    if not hasattr(net, "route_parts"):
+        raise TypeError(f"net must have routing, got {type(net).__name__}, which has none")
+    multiple: int = getattr(net, "size_multiple", 1) if size_multiple is None else size_multiple
+    with _borrowed(net, device) as (place, weight_dtype), _autocast(place, dtype), torch.no_grad():
+        tiles = _Tiles(net, wrap_picture(image), multiple, place, weight_dtype)
+        routings: tuple[Routing, ...] = cast(Any, net).route_parts(tiles.read_parts(min(tile, _ROUTED_SIDE)))
+    return routings
 
 
 def _check_routing(routing: str | Sequence[Routing], net: nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import tifffile
@@ -221,3 +222,39 @@ def test_help_shows_examples(clusir, command):
     result = clusir(command, "--help")
     assert result.exit_code == 0
     assert f"Examples:\n    clusir {command} " in result.output
+
+
+class TestVideo:
+    @pytest.fixture(autouse=True)
+    def clip(self, clusir):
+        with av.open("clip.mp4", "w") as out:
+            stream = out.add_stream("libx264", rate=25, options={"crf": "1"})
+            stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+            for level in (60, 64, 68):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), level, np.uint8))))
+            out.mux(stream.encode())
+
+    def test_a_video_is_restored_with_the_weights_given_and_not_replaced(self, clusir, net, weights):
+        result = clusir("restore", "clip.mp4", "out.mp4", "--weights", weights)
+        assert result.exit_code == 0, result.output
+        with av.open("out.mp4") as found:
+            frames = [frame.to_ndarray(format="rgb24") for frame in found.decode(video=0)]
+        assert len(frames) == 3
+        wanted = expected(net, np.full((32, 32, 3), 60, np.uint8)).mean(axis=(0, 1))
+        assert np.abs(wanted - 60).max() > 20
+        assert np.abs(frames[0].mean(axis=(0, 1)) - wanted).max() < 4  # colors are stored at half resolution
+        again = clusir("restore", "clip.mp4", "out.mp4", "--weights", weights)
+        assert again.exit_code == 1
+        assert "out.mp4 is there already" in again.stderr
+
+    @pytest.mark.parametrize("arguments", [("clip.mp4", "clip.mp4", "out.mp4"), ("clip.mp4", "out.mp4", "--compare")])
+    def test_a_video_comes_alone(self, clusir, arguments):
+        result = clusir("restore", *arguments)
+        assert result.exit_code == 2
+        assert "a video is restored alone: one IN, and no --compare" in result.stderr
+
+    def test_what_is_no_video_is_reported(self, clusir, weights):
+        Path("text.mp4").write_text("no video")
+        result = clusir("restore", "text.mp4", "out.mp4", "--weights", weights)
+        assert result.exit_code == 1
+        assert "Invalid data" in result.stderr
