@@ -353,9 +353,12 @@ def dwt2d(x: Tensor, wave: WaveLike = "haar", mode: str = "zero") -> tuple[Tenso
     check_feature_map(x)
     wave = remember_wave(wave)
     check_choice("mode", mode, MODES)
+    haar = isinstance(wave, str) and wave in _HAAR_NAMES
+    if haar and x.is_contiguous():  # each channel as an image: its bands come out side by side, without a copy
+        ll, bands = analyze_stacked(x.flatten(0, 1).unsqueeze(1), wave, mode)
+        return ll.squeeze(1).unflatten(0, x.shape[:2]), bands.unflatten(0, x.shape[:2])
     ll, bands = analyze_stacked(x, wave, mode)
     details = bands.unflatten(1, (3, -1)).transpose(1, 2).contiguous()
-    haar = isinstance(wave, str) and wave in _HAAR_NAMES
     return (ll if haar else ll.contiguous()), details
 
 
@@ -392,4 +395,7 @@ def idwt2d(ll: Tensor, details: Tensor, wave: WaveLike = "haar", mode: str = "ze
         )
     if details.dtype != ll.dtype:
         raise TypeError(f"details must have the dtype of ll, {ll.dtype}, got {details.dtype}")
+    if isinstance(wave, str) and wave in _HAAR_NAMES and ll.is_contiguous():  # as in dwt2d
+        x = synthesize_stacked(ll.flatten(0, 1).unsqueeze(1), details.flatten(0, 1), wave, mode)
+        return x.squeeze(1).unflatten(0, ll.shape[:2])
     return synthesize_stacked(ll, details.transpose(1, 2).flatten(1, 2), wave, mode)
