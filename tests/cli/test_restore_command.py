@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import tifffile
@@ -226,15 +225,17 @@ def test_help_shows_examples(clusir, command):
 
 class TestVideo:
     @pytest.fixture(autouse=True)
-    def clip(self, clusir):
+    def av(self, clusir):
+        av = pytest.importorskip("av")
         with av.open("clip.mp4", "w") as out:
             stream = out.add_stream("libx264", rate=25, options={"crf": "1"})
             stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
             for level in (60, 64, 68):
                 out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), level, np.uint8))))
             out.mux(stream.encode())
+        return av
 
-    def test_a_video_is_restored_with_the_weights_given_and_not_replaced(self, clusir, net, weights):
+    def test_a_video_is_restored_with_the_weights_given_and_not_replaced(self, clusir, net, weights, av):
         result = clusir("restore", "clip.mp4", "out.mp4", "--weights", weights)
         assert result.exit_code == 0, result.output
         with av.open("out.mp4") as found:
