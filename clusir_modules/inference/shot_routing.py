@@ -23,8 +23,8 @@ _SHARE = 0.25  # of the newest decision
 def ease(before: Routing, now: Routing, share: float = _SHARE) -> Routing:
     """Move a routing towards a new one: ``(1 - share) * before + share * now``.
 
-    Probabilities and prompts, which are linear in them, are averaged; the experts are chosen from the result, as many
-    as before.
+    Probabilities and prompts, which are linear in them, are averaged, and what the experts weigh together; the experts
+    are chosen from the result, as many as before. Logits, which are not linear, are left out.
 
     Args:
         before: what was decided so far.
@@ -35,7 +35,10 @@ def ease(before: Routing, now: Routing, share: float = _SHARE) -> Routing:
         torch.lerp(getattr(before, name), getattr(now, name), share)
         for name in ("cluster_probs", "expert_probs", "prompt")
     )
-    return choose_experts(experts, now.topk_indices.shape[1], cluster_probs=clusters, prompt=prompt)
+    routing = choose_experts(experts, now.topk_indices.shape[1], cluster_probs=clusters, prompt=prompt)
+    first, last = (r.topk_weights.sum(dim=1, keepdim=True) for r in (before, now))
+    together = torch.lerp(first, last, share)
+    return routing._replace(topk_weights=routing.topk_weights * together)
 
 
 class ShotRouting:
@@ -71,7 +74,8 @@ class ShotRouting:
         """What the next frame depends on."""
         state = {} if self._thumbnail is None else {"thumbnail": self._thumbnail, "age": torch.tensor(self._age)}
         for number, routing in enumerate(self._routings):
-            state.update({f"{number}.{name}": value.contiguous() for name, value in routing._asdict().items()})
+            fields = routing._asdict().items()
+            state.update({f"{number}.{name}": value.contiguous() for name, value in fields if value is not None})
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -79,7 +83,7 @@ class ShotRouting:
         self._thumbnail, self._age = state["thumbnail"], int(state["age"])
         count = len({name.split(".")[0] for name in state if "." in name})
         self._routings = tuple(
-            Routing(*(state[f"{number}.{name}"] for name in Routing._fields)) for number in range(count)
+            Routing._make(state.get(f"{number}.{name}") for name in Routing._fields) for number in range(count)
         )
 
 
