@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 
 from basicsr_plugin import register
-from basicsr_plugin.compat import checkout
+from basicsr_plugin.compat import drop_ins
 from basicsr_plugin.options import files
 
 __all__ = ["main"]
@@ -35,9 +35,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = _build_parser().parse_args(argv)
     try:
         if arguments.command == "link":
-            _report("wrote", checkout.link(arguments.checkout))
+            _report("wrote", drop_ins.link(arguments.checkout))
         elif arguments.command == "unlink":
-            _report("removed", checkout.unlink(arguments.checkout))
+            _report("removed", drop_ins.unlink(arguments.checkout))
         elif arguments.copy is not None:
             _report("wrote", [files.copy_option(arguments.copy, arguments.to)])
         else:

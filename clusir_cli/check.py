@@ -28,7 +28,7 @@ def check(folder: str, gt: str | None, pairing: str) -> None:
       clusir check photographs/
       clusir check hazy/ clean/ --pairing dehaze
     """
-    from clusir_modules.data.checking import check_folder, check_pairs
+    from clusir_modules.data.problems import check_folder, check_pairs
     from clusir_modules.imaging.outputs import shown
 
     try:

@@ -48,7 +48,7 @@ def export(checkpoint: str, file_format: str, output: str | None, overwrite: boo
 
             (export_onnx if file_format == "onnx" else export_pt2)(net, target)
     except ImportError as error:
-        from clusir_modules.ops.extras import install_hint
+        from clusir_modules.extras import install_hint
 
         raise click.ClickException(f"{error}; {install_hint('export')}") from error
     except (OSError, RuntimeError, ValueError) as error:

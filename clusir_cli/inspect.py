@@ -44,8 +44,8 @@ def inspect(
       clusir inspect photo.jpg
       clusir inspect photo.jpg --weights net_g_latest.pth --verbose --plot routing.png
     """
+    from clusir_modules.extras import install_hint
     from clusir_modules.imaging.outputs import shown
-    from clusir_modules.ops.extras import install_hint
 
     target = None if plot is None else Path(plot)
     if target is not None:
@@ -124,9 +124,9 @@ def _to_tensor(pixels: npt.NDArray[Any], channels: int) -> Tensor:
 
 
 def _plot(pixels: npt.NDArray[Any], routings: Sequence[Routing], target: Path) -> None:
+    from clusir_modules.extras import install_hint
     from clusir_modules.imaging.levels import to_eight_bits
     from clusir_modules.inspection.routing_report import draw_routings
-    from clusir_modules.ops.extras import install_hint
     from clusir_modules.serialization.atomic import written_whole
 
     try:

@@ -113,9 +113,9 @@ def _restore_video(
     existing: Existing | None,
     options: dict[str, Any],
 ) -> None:
+    from clusir_modules.extras import install_hint
     from clusir_modules.imaging.outputs import shown
     from clusir_modules.inference.restore_video import restore_video
-    from clusir_modules.ops.extras import install_hint
 
     check([(Path(target), Path(source))], weights=weights, existing=existing)
     net, options["dtype"] = _load(weights, device, half=half)

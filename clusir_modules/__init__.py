@@ -37,7 +37,7 @@ from .networks.clusir import ClusIR, clusir_base, clusir_small, clusir_tiny
 from .networks.clusir_encoder import ClusIREncoder
 from .networks.clusir_stage import ClusIRStage
 from .networks.mprnet import MPRNet, mprnet_deblurring, mprnet_denoising, mprnet_deraining
-from .networks.mprnet_settings import convert_mprnet_state_dict
+from .networks.mprnet_state_dict import convert_mprnet_state_dict
 from .networks.parts import PARTS, Prompts
 from .ops.dwt import dwt2d, idwt2d
 from .ops.wavelet_levels import iswt2d, swt2d, wavedec2, waverec2

@@ -1,4 +1,4 @@
-"""Progressive training: patches grow and batches shrink from stage to stage."""
+"""Progressive training: patches grow and batches shrink from phase to phase."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["ProgressivePatches"]
 
 
 class ProgressivePatches:
-    """Cuts each loaded batch down to the patch and batch size of the current stage.
+    """Cuts each loaded batch down to the patch and batch size of the current phase.
 
-    The option names are Restormer's: ``datasets.train.{mini_batch_sizes,iters,gt_sizes}``. After the last stage's
+    The option names are Restormer's: ``datasets.train.{mini_batch_sizes,iters,gt_sizes}``. After the last phase's
     iterations its sizes stay.
 
     Args:
-        mini_batch_sizes: Samples of each stage, of those that the loader gives.
-        iters: Iterations that each stage lasts.
-        gt_sizes: Side of the square target patches of each stage, in pixels.
+        mini_batch_sizes: Samples of each phase, of those that the loader gives.
+        iters: Iterations that each phase lasts.
+        gt_sizes: Side of the square target patches of each phase, in pixels.
         gt_size: Side of the patches that the loader gives.
         batch_size: Samples that the loader gives.
         scale: Target size over input size.
 
     Raises:
-        ValueError: The lists differ in length or are empty, or a stage needs more than the loader gives.
+        ValueError: The lists differ in length or are empty, or a phase needs more than the loader gives.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class ProgressivePatches:
             ValueError: Some of the options are missing, or they do not fit.
         """
         data = options.dataset_options()["train"]
-        stages = {name: getattr(data, name) for name in ("mini_batch_sizes", "iters", "gt_sizes")}
-        if all(value is None for value in stages.values()):
+        phases = {name: getattr(data, name) for name in ("mini_batch_sizes", "iters", "gt_sizes")}
+        if all(value is None for value in phases.values()):
             return None
-        missing = [name for name in (*stages, "gt_size") if getattr(data, name) is None]
+        missing = [name for name in (*phases, "gt_size") if getattr(data, name) is None]
         if missing:
             raise ValueError(f"datasets.train: progressive patches also need {', '.join(missing)}")
         replicas = 1 if options.dist or options.num_gpu == "auto" else max(options.num_gpu, 1)
-        stages["mini_batch_sizes"] = [size * replicas for size in data.mini_batch_sizes]
+        phases["mini_batch_sizes"] = [size * replicas for size in data.mini_batch_sizes]
         batch_size = data.batch_size_per_gpu * replicas
-        return cls(**stages, gt_size=data.gt_size, batch_size=batch_size, scale=options.scale)
+        return cls(**phases, gt_size=data.gt_size, batch_size=batch_size, scale=options.scale)
 
     def crop(self, lq: Tensor, gt: Tensor, iteration: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """First samples of a batch, each cut to the same random window.
@@ -85,10 +85,10 @@ class ProgressivePatches:
             generator: Source of the window's place, on the CPU.
 
         Returns:
-            Both, cut to the sizes of the iteration's stage.
+            Both, cut to the sizes of the iteration's phase.
         """
-        stage = min(bisect_right(self.ends, iteration - 1), len(self.ends) - 1)
-        samples, side = self.batch_sizes[stage], self.gt_sizes[stage] // self.scale
+        phase = min(bisect_right(self.ends, iteration - 1), len(self.ends) - 1)
+        samples, side = self.batch_sizes[phase], self.gt_sizes[phase] // self.scale
         top = int(torch.randint(lq.shape[-2] - side + 1, (), generator=generator))
         left = int(torch.randint(lq.shape[-1] - side + 1, (), generator=generator))
         return (

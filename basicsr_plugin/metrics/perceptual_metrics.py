@@ -16,7 +16,7 @@ from basicsr.utils.registry import METRIC_REGISTRY
 
 from basicsr_plugin.compat.registration import register_once
 from basicsr_plugin.options.values import suggest
-from clusir_modules.ops.extras import install_hint
+from clusir_modules.extras import install_hint
 
 __all__ = ["calculate_pyiqa", "calculate_pyiqa_no_reference"]
 

@@ -30,10 +30,10 @@ from basicsr_plugin.run import captured_stepper, states
 from basicsr_plugin.run.average import Average
 from basicsr_plugin.run.captured_stepper import CapturedStepper
 from basicsr_plugin.run.changes import comparable, report_changes
-from basicsr_plugin.run.checking import read_options
 from basicsr_plugin.run.context import RunContext
 from basicsr_plugin.run.guards import find_nonfinite_entry
 from basicsr_plugin.run.optimizers import find_optimizer, resume_optimizers
+from basicsr_plugin.run.preflight import read_options
 from basicsr_plugin.run.progress import Progress
 from basicsr_plugin.run.schedulers import LinearWarmupCosineLR, find_scheduler
 from basicsr_plugin.run.stepper import Stepper, eagerly

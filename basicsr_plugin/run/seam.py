@@ -24,11 +24,11 @@ import yaml
 from basicsr_plugin.compat.seeds import fold_seed, seed_everything
 from basicsr_plugin.options import files
 from basicsr_plugin.options.schema import is_ours
-from basicsr_plugin.run.checking import check_folders, read_options
 from basicsr_plugin.run.context import RunContext
 from basicsr_plugin.run.dry_run import try_out
 from basicsr_plugin.run.folders import make_folders
 from basicsr_plugin.run.lock import RunLock
+from basicsr_plugin.run.preflight import check_folders, read_options
 from basicsr_plugin.run.resume import load_resume_state
 
 __all__ = ["Arguments", "asks_for_ours", "install", "parse", "take_arguments"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import TiffImagePlugin
 
-from ..ops.extras import install_hint
+from ..extras import install_hint
 from .levels import Pixels
 from .limits import SEVERAL, check_size
 from .metadata import DESCRIBING, DIRECTORIES

@@ -31,8 +31,8 @@ from ..ops.padding import channels_last, crop, pad_to_multiple
 from ..serialization.checkpoints import load_weights
 from ..serialization.registry import NETWORKS
 from .clusir_encoder import ClusIREncoder, check_routings, choose_levels
-from .clusir_settings import ClusIRSettings
 from .clusir_stage import ClusIRStage, StageFeatures
+from .clusir_state_dict import PretrainedClusIR
 from .parts import Prompts
 
 __all__ = ["ClusIR", "clusir_base", "clusir_small", "clusir_tiny"]
@@ -42,7 +42,7 @@ SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "clusir_tiny.safetenso
 
 
 @NETWORKS.register
-class ClusIR(ClusIRSettings, nn.Module):
+class ClusIR(PretrainedClusIR, nn.Module):
     r"""Restore images of any of the learned degradations, recognized from the image itself.
 
     .. math:: y = x + W * D(x)
@@ -73,7 +73,8 @@ class ClusIR(ClusIRSettings, nn.Module):
             resolution.
         standardize_evidence: center the evidence of each router by its running mean, see
             :class:`~clusir_modules.layers.routing.moments.RunningStandardization`.
-        supervised_stages: how many times the image is restored, each time by parameters of its own.
+        supervised_stages: how many times the image is restored, each time by parameters of its own. A *stage* is a
+            whole encoder and decoder, as in MPRNet; a *level* is one of its four resolutions (the paper says stage).
         gain: multiply the image too: :math:`y = x \odot (1 + W_g * D(x)) + W * D(x)`. What haze and darkness do to an
             image is undone by a factor and an offset that vary slowly, and the details come with the image.
         block: makes the blocks.

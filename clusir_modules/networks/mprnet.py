@@ -16,7 +16,7 @@ from ..layers.multi_stage.supervised_attention import SAM
 from ..ops.checks import check_feature_map, check_positive
 from ..ops.padding import channels_last, pad_to_multiple
 from ..serialization.registry import NETWORKS
-from .mprnet_settings import MPRNetSettings
+from .mprnet_state_dict import PretrainedMPRNet
 
 __all__ = ["MPRNet", "mprnet_deblurring", "mprnet_denoising", "mprnet_deraining"]
 
@@ -24,7 +24,7 @@ _SIZE_MULTIPLE = 8
 
 
 @NETWORKS.register
-class MPRNet(MPRNetSettings, nn.Module):
+class MPRNet(PretrainedMPRNet, nn.Module):
     r"""Multi-stage progressive restoration: every stage restores the image, each on larger parts of it than the last.
 
     .. math:: X_s = I + R_s,\qquad s = 1, 2, 3

@@ -213,7 +213,7 @@ class TestOptions:
 
     @pytest.mark.parametrize("folder", ["results_root", "experiments_root"])
     def test_folders_elsewhere_of_other_models_are_left_to_basicsr(self, parse, options, tmp_path, folder):
-        from basicsr_plugin.run.checking import check_folders
+        from basicsr_plugin.run.preflight import check_folders
 
         options["path"][folder] = str(tmp_path.parent / "other disk")
         with pytest.raises(ValueError, match=f"path.{folder} must be a folder in"):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from basicsr_plugin.options import files as option_files
-from basicsr_plugin.run.checking import check_folders, read_options
+from basicsr_plugin.run.preflight import check_folders, read_options
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import yaml
 from basicsr_plugin.options import files
 from basicsr_plugin.options.schema import LossOptions
 from basicsr_plugin.options.values import check_part, parameter_names
-from basicsr_plugin.run.checking import read_options
+from basicsr_plugin.run.preflight import read_options
 
 MISSING = object()
 

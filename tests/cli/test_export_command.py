@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from clusir_modules.ops.extras import install_hint
+from clusir_modules.extras import install_hint
 from clusir_modules.serialization.network_files import load_network
 
 

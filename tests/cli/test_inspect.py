@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import clusir_modules as cm
+from clusir_modules.extras import install_hint
 from clusir_modules.inspection.degradation_table import read_table
 from clusir_modules.networks.clusir import SHIPPED_WEIGHTS
-from clusir_modules.ops.extras import install_hint
 
 
 def test_clusters_and_experts_are_those_of_the_network(clusir, net, weights, make_pixels):

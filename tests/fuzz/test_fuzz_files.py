@@ -18,7 +18,7 @@ from torch import nn
 
 from clusir_modules import restore_file
 from clusir_modules.data import read_image
-from clusir_modules.networks.mprnet_settings import convert_mprnet_state_dict
+from clusir_modules.networks.mprnet_state_dict import convert_mprnet_state_dict
 from clusir_modules.serialization.checkpoints import load_weights, read_state_dict
 
 
@@ -229,7 +229,7 @@ parts = st.sampled_from(["..", ".", "run", "", "a b", "~", "C:", "\\", "\0", "x.
 )
 def test_names_in_an_option_file_stay_below_their_folder(pieces: list[str], separator: str, option: str) -> None:
     pytest.importorskip("basicsr_plugin").register()
-    from basicsr_plugin.run.checking import check_folders, read_options
+    from basicsr_plugin.run.preflight import check_folders, read_options
 
     root, name = Path("/root/folder"), separator.join(pieces)
     opt: dict[str, Any] = {"name": "run", "model_type": "RestorationModel", "is_train": False, "val": {}, "path": {}}

@@ -13,10 +13,10 @@ import tifffile
 from old_references import require_few_bits
 from PIL import Image
 
+from clusir_modules.extras import install_hint
 from clusir_modules.imaging.opening import format_of
 from clusir_modules.imaging.picture_files import read_picture
 from clusir_modules.imaging.reading import decode_image
-from clusir_modules.ops.extras import install_hint
 
 ROOT = Path(__file__).parents[2]
 

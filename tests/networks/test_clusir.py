@@ -157,7 +157,7 @@ class TestPrecision:
 
 class TestRouting:
     @torch.no_grad()
-    def test_one_routing_for_each_stage(self) -> None:
+    def test_one_routing_for_each_level(self) -> None:
         net = smallest_clusir()
         y, routings = net(torch.rand(2, 3, 16, 16), return_routing=True)
         assert y.shape == (2, 3, 16, 16)
@@ -172,8 +172,8 @@ class TestRouting:
         routings = net.route(x)
         for ours, whole in zip(routings, used, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(ours, whole))
-        for stage in net.stages[0].encoder:
-            stage.moe.router.register_forward_hook(lambda *_: pytest.fail("a router ran"))
+        for level in net.stages[0].encoder:
+            level.moe.router.register_forward_hook(lambda *_: pytest.fail("a router ran"))
         again, passed_on = net(x, routings=routings, return_routing=True)
         assert torch.equal(again, y)
         assert torch.equal(passed_on[2].prompt, routings[2].prompt)
@@ -340,13 +340,13 @@ class TestTraining:
             optimizer.zero_grad(set_to_none=True)
             output, routings = net(degraded, return_routing=True)
             loss(output, clean).backward()
-            for stage, routing in zip(used, routings, strict=True):
-                stage[routing.topk_indices.flatten().unique()] = True
+            for level, routing in zip(used, routings, strict=True):
+                level[routing.topk_indices.flatten().unique()] = True
             for name, parameter in net.named_parameters():
                 assert parameter.grad is not None, name
                 seen[name] |= parameter.grad != 0
             optimizer.step()
-        assert all(stage.all() for stage in used), "the steps did not use every expert"
+        assert all(level.all() for level in used), "the steps did not use every expert"
         assert [name for name, moved in seen.items() if not moved.any()] == []
         rows = {name: moved.flatten(1).any(1) for name, moved in seen.items() if ".moe.experts." in name}
         assert [name for name, moved in rows.items() if not moved.all()] == []

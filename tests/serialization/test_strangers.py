@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
 import clusir_modules as cm
-from clusir_modules.networks.mprnet_settings import _SKELETON
+from clusir_modules.networks.mprnet_state_dict import _SKELETON
 from clusir_modules.serialization import network_files
 from clusir_modules.serialization.atomic import write_whole
 from clusir_modules.serialization.checkpoints import CHECKSUM, checksum, load_weights, read_state_dict

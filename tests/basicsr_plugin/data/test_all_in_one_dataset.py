@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from basicsr_plugin.data.all_in_one_dataset import AllInOneDataset
-from basicsr_plugin.run.checking import read_options
+from basicsr_plugin.run.preflight import read_options
 from clusir_modules.data import AllInOneDataset as PlainDataset
 
 

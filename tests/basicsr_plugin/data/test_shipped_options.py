@@ -10,7 +10,7 @@ import yaml
 
 from basicsr_plugin.data.all_in_one_dataset import AllInOneDataset
 from basicsr_plugin.options.files import find_option, list_options
-from basicsr_plugin.run.checking import read_options
+from basicsr_plugin.run.preflight import read_options
 from clusir_modules.data import Task
 from clusir_modules.data.tasks import Sample
 

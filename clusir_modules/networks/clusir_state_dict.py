@@ -13,7 +13,7 @@ from ..serialization.registry import Registry
 from .clusir_encoder import ClusIREncoder
 from .parts import PARTS
 
-__all__ = ["ClusIRSettings"]
+__all__ = ["PretrainedClusIR"]
 
 _STAGE = "stages.0."
 _SKELETON = (
@@ -25,7 +25,7 @@ _SKELETON = (
 )
 
 
-class ClusIRSettings(Pretrained):
+class PretrainedClusIR(Pretrained):
     """Base class of ClusIR: recognizes its state dicts by what all have, whatever their parts."""
 
     parts: ClassVar[Mapping[str, Registry]] = PARTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from basicsr_plugin.compat.checkout import link, unlink
+from basicsr_plugin.compat.drop_ins import link, unlink
 
 NAMES = {"basicsr/archs/clusir_arch.py", "basicsr/models/clusir_model.py"}
 

@@ -13,7 +13,7 @@ from ..serialization.checkpoints import WRAPPINGS
 from ..serialization.configuration import count_modules
 from ..serialization.pretrained import Pretrained
 
-__all__ = ["MPRNetSettings", "convert_mprnet_state_dict"]
+__all__ = ["PretrainedMPRNet", "convert_mprnet_state_dict"]
 
 _SKELETON = (
     "shallow_feat1.0.weight",
@@ -28,7 +28,7 @@ _SLOPE_SUFFIX = ".body.1.weight"
 _PUBLISHED_REDUCTION = 4
 
 
-class MPRNetSettings(Pretrained):
+class PretrainedMPRNet(Pretrained):
     """Base class of MPRNet: recognizes its state dicts and reads the settings from their shapes."""
 
     renamed: ClassVar[Mapping[str, str]] = MappingProxyType({"image_channels": "in_channels"})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clusir_modules.data.checking import check_folder, check_pairs
+from clusir_modules.data.problems import check_folder, check_pairs
 
 
 def save(path: Path, seed: int, size: tuple[int, int] = (16, 24), mode: str = "RGB", **options) -> None:

@@ -4,7 +4,7 @@ from importlib import metadata
 
 import pytest
 
-from clusir_modules.ops.extras import install_hint
+from clusir_modules.extras import install_hint
 
 REQUIREMENTS = [
     "torch>=2.8",
