@@ -18,7 +18,7 @@ UNIT_TESTS := -n 2 --dist worksteal
 export OMP_NUM_THREADS_TEST ?= 1
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: demo bench test test-fast test-oldest test-gpu killtest soak lint clean fuzz fuzz-files degradation-table docs quality contest
+.PHONY: demo bench test test-fast test-oldest test-gpu killtest soak lint clean fuzz fuzz-files degradation-table docs site-test quality contest
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m basicsr_plugin.demo --out $(OUT) --from $(FROM)
@@ -79,6 +79,11 @@ contest: $(VENV)/.test
 # The site in docs/_build/html, pictures and tables included; a warning is an error.
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# Links, widths and errors of the built site, in Chromium if there is one.
+site-test: docs $(VENV)/.test
+	$(INSTALL) playwright
+	$(BIN)/python -m pytest -q -n 0 tests/docs/test_site.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -48,10 +48,8 @@ class Pretrained(_Base):
     Attributes:
         config: the arguments of the constructor by name, defaults included, sequences as lists: plain JSON. Parts are
             named where they are not the default ones.
-
-    Class attributes, for subclasses to set:
-        parts: what the keywords that take factories may be, by keyword; a keyword that takes a dataclass of factories
-            has an entry ``keyword.field`` for each field.
+        parts: of the class, as all below, for subclasses to set: what the keywords that take factories may be, by
+            keyword; a keyword that takes a dataclass of factories has an entry ``keyword.field`` for each field.
         shapeless: settings that no shape shows.
         renamed: new names of settings by the names that older files have.
         landmark: an entry that every state dict of the class has.

@@ -19,6 +19,8 @@ _SCRIPTS = (
     "tiles",
     "routing",
     "restoration",
+    "weights",
+    "separation",
     "mprnet",
     "costs",
     "results",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import clusir_modules as cm
-from clusir_modules.layers.frequency.spectral_gate import NUM_BANDS, frequency_bands
+from clusir_modules.layers.frequency.spectral_gate import frequency_bands
 
 from ._common import FIVE, degraded, photograph, save, sheet, trained_tiny
 
@@ -37,22 +37,23 @@ def _draw_gate(folder: Path) -> None:
     net = trained_tiny()
     stage = net.stages[0]
     gains: list[Tensor] = []
-    hook = stage.decoder[0].frequency.gain_predictor.register_forward_hook(lambda *call: gains.append(call[2]))
+    gate = stage.decoder[0].frequency.spectral_gate
+    hook = gate.register_forward_pre_hook(lambda module, inputs: gains.append(inputs[1]))
     with torch.no_grad():
         for kind in FIVE.values():
             net(degraded(clean, kind)[None])
     hook.remove()
     side = 128
     bands = frequency_bands(side, side, torch.device("cpu"), torch.float32)
-    gates = [1 + torch.einsum("gj,jhw->ghw", g[0].unflatten(0, (-1, NUM_BANDS)), bands) for g in gains]
+    gates = [1 + torch.einsum("gj,jhw->ghw", g[0].float(), bands) for g in gains]
     groups = gates[0].shape[0]
     figure, grid = plt.subplots(
         groups, len(FIVE), figsize=(10, 2.0 * groups + 0.5), layout="constrained", squeeze=False
     )
-    spread = max(float((gate - 1).abs().max()) for gate in gates)
-    for column, (name, gate) in enumerate(zip(FIVE, gates)):
+    spread = max(float((shown - 1).abs().max()) for shown in gates)
+    for column, (name, shown) in enumerate(zip(FIVE, gates)):
         for group in range(groups):
-            half = torch.fft.fftshift(gate[group], dim=0)
+            half = torch.fft.fftshift(shown[group], dim=0)
             whole = torch.cat((half.flip(0, 1)[:, :-1].roll(1, 0), half), dim=1)
             axes = grid[group, column]
             drawn = axes.imshow(whole, cmap="coolwarm", vmin=1 - spread, vmax=1 + spread, extent=(-0.5, 0.5, -0.5, 0.5))

@@ -6,17 +6,29 @@ import shutil
 from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "benchmarks" / "results"
+_TITLES = {
+    "contest": "Beside other networks, trained for the same time",
+    "cpu_float32": "On a processor, float32",
+    "gpu": "On a GPU",
+    "quality_causes": "What each part is worth",
+    "quality_cbsd68": "CBSD68, task by task",
+    "quality_clusters": "Do the clusters name the degradation?",
+    "quality_confidence": "Can the confidence be believed?",
+    "quality_real": "Sets of other people",
+    "quality_stability": "How steady a decision is",
+}
 _MISSING = "No file in `benchmarks/results` yet: `{command}` writes it.\n"
 
 
 def _section(table: Path, folder: Path) -> str:
     """A table, and the picture of the same name if there is one."""
-    text = f"## `{table.stem}`\n\n{table.read_text(encoding='utf-8').strip()}\n"
+    title = _TITLES.get(table.stem, table.stem.replace("_", " ").capitalize())
+    text = f"## {title}\n\n{table.read_text(encoding='utf-8').strip()}\n"
     text = text.replace("](", "](_generated/") if "](http" not in text else text
     picture = table.with_suffix(".png")
     if picture.is_file():
         shutil.copy(picture, folder / picture.name)
-        text += f"\n![{table.stem}](/_generated/{picture.name})\n"
+        text += f"\n![{title}](/_generated/{picture.name})\n"
     return text
 
 

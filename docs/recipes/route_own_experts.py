@@ -1,6 +1,4 @@
-"""PCGRM over experts of one's own: whole denoisers and tone curves, each picture to the two that suit it."""
-
-from __future__ import annotations
+"""PCGRM over trained experts of one's own: denoisers and tone curves, each picture to the two that suit it."""
 
 import torch
 from skimage.data import astronaut, chelsea
@@ -8,51 +6,53 @@ from spandrel.architectures.DnCNN import DnCNN
 from torch import Tensor, nn
 
 import clusir_modules as cm
-from clusir_modules.data import GaussianNoise, LowLight
-
-
-def tone_curve() -> nn.Module:
-    """A learned map from color to color: no pixel sees its neighbors."""
-    return nn.Sequential(nn.Conv2d(3, 24, 1), nn.ReLU(), nn.Conv2d(24, 3, 1))
-
-
-def denoiser() -> nn.Module:
-    """A small DnCNN."""
-    return DnCNN(in_nc=3, out_nc=3, nc=24, nb=4, act_mode="R")
+from clusir_modules.data import Degradation, GaussianNoise, LowLight
 
 
 class Restorer(nn.Module):
-    """Features decide, experts restore: each is called once with the pictures that chose it."""
+    """The picture decides, experts restore: each is called once with the pictures that chose it."""
 
-    def __init__(self, experts: list[nn.Module], dim: int = 16) -> None:
+    def __init__(self, experts: list[nn.Module]) -> None:
         super().__init__()
         self.experts = cm.DispatchedExperts(experts)
-        self.features = nn.Sequential(nn.Conv2d(3, dim, 3), nn.ReLU(), nn.Conv2d(dim, dim, 3), nn.ReLU())
-        self.router = cm.PCGRM(dim, num_clusters=4, num_experts=len(experts), top_k=2, embed_dim=32)
+        self.evidence = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), cm.WaveletEvidence(16))  # sees noise and darkness
+        self.router = cm.PCGRM(16, num_clusters=4, num_experts=len(experts), top_k=len(experts), embed_dim=32)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, cm.Routing]:
-        routing = self.router(self.features(x))
-        return self.experts(x, routing.topk_weights, routing.topk_indices), routing
+    def forward(self, x: Tensor) -> Tensor:
+        routing = self.router(self.evidence(x))
+        return self.experts(x, routing.topk_weights, routing.topk_indices)
 
 
 torch.manual_seed(0)
-net = Restorer([denoiser(), denoiser(), tone_curve(), tone_curve()])
-tasks, generator = (GaussianNoise(50), LowLight()), torch.Generator().manual_seed(0)
+denoisers = [DnCNN(in_nc=3, out_nc=3, nc=24, nb=4, act_mode="R") for _ in range(2)]
+curves = [nn.Sequential(nn.Conv2d(3, 24, 1), nn.ReLU(), nn.Conv2d(24, 3, 1)) for _ in range(2)]  # pixel by pixel
+experts: list[nn.Module] = [*denoisers, *curves]
+noise, low_light, generator = GaussianNoise(50), LowLight(), torch.Generator().manual_seed(0)
 photograph, kept_out = (torch.from_numpy(p()).permute(2, 0, 1).float() / 255 for p in (astronaut, chelsea))
 squares = photograph.unfold(1, 64, 64).unfold(2, 64, 64).permute(1, 2, 0, 3, 4).flatten(0, 1)
-optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
-for _ in range(70):
-    clean = squares[torch.randint(len(squares), (6,))]
-    restored, routing = net(torch.stack([tasks[i % 2](image, generator) for i, image in enumerate(clean)]))
-    loss = (restored - clean).abs().mean() + 0.01 * cm.cluster_information_loss(routing)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
 
-clean = kept_out[None, :, 80:208, 160:288]
-degraded = torch.stack([task(clean[0], generator) for task in tasks])
+
+def train(net: nn.Module, *tasks: Degradation, steps: int) -> None:
+    optimizer = torch.optim.AdamW((p for p in net.parameters() if p.requires_grad), lr=3e-3)
+    for _ in range(steps):
+        clean = squares[torch.randint(len(squares), (4,))]
+        restored = net(torch.stack([tasks[i % len(tasks)](image, generator) for i, image in enumerate(clean)]))
+        optimizer.zero_grad()
+        (restored - clean).abs().mean().backward()
+        optimizer.step()
+
+
+for expert, task in zip(experts, (noise, noise, low_light, low_light)):
+    train(expert, task, steps=25)
+    expert.requires_grad_(False)
+net = Restorer(experts)
+train(net, noise, low_light, steps=30)  # all four run, so that the router hears of each
+net.router.top_k = 2  # two run in use
+clean = kept_out[:, 80:208, 160:288]
+degraded = torch.stack([noise(clean, generator), low_light(clean, generator)])
 with torch.no_grad():
-    restored, routing = net.eval()(degraded)
-before, after = ((image - clean).square().mean(dim=(1, 2, 3)).log10() * -10 for image in (degraded, restored))
-print("noise and low light, dB:", before.tolist(), "to", after.tolist(), "experts:", routing.topk_indices.tolist())
+    restored, chosen = net.eval()(degraded), net.router(net.evidence(degraded)).topk_indices.sort().values
+before, after = (-10 * (image - clean).square().mean(dim=(1, 2, 3)).log10() for image in (degraded, restored))
+print(before, after)
+assert chosen.tolist() == [[0, 1], [2, 3]]
 assert (after > before + 1).all()

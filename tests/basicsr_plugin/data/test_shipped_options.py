@@ -18,7 +18,8 @@ TRAINING = ("clusir_base_3task", "clusir_base_5task", "clusir_base_cdd11", "clus
 TESTS = tuple(f"{name}_test" for name in TRAINING)
 MPRNETS = ("mprnet_deraining", "mprnet_denoising", "mprnet_deblurring")
 PAIRS = ("mprnet_small_pairs", "clusir_two_stage_pairs")
-SHIPPED = (*TRAINING, *MPRNETS, *(f"{name}_test" for name in (*TRAINING, *MPRNETS)), *PAIRS)
+FINETUNE = ("clusir_tiny_finetune_pairs", "clusir_tiny_finetune_degradation")
+SHIPPED = (*TRAINING, *MPRNETS, *(f"{name}_test" for name in (*TRAINING, *MPRNETS)), *PAIRS, *FINETUNE)
 
 FILES = {
     "data/Train/Denoise": 5144,  # BSD400 and WED
