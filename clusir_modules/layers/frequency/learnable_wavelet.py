@@ -24,7 +24,7 @@ class LearnableWavelet(nn.Module):
     .. math::
         \begin{pmatrix} H_0(z) \\ H_1(z) \end{pmatrix} = R(\theta_K) \Lambda(z) R(\theta_{K-1}) \Lambda(z) \cdots
         R(\theta_1) \begin{pmatrix} 1 \\ z^{-1} \end{pmatrix}, \quad
-        \Lambda(z) = \operatorname{diag}(1, z^{-2}), \quad \textstyle\sum_k \theta_k = \pi / 4
+        \Lambda(z) = \operatorname{diag}(1, z^{-2}), \quad \sum_k \theta_k = \pi / 4
 
     Rotations and delays: every orthogonal filter pair of ``2 K`` taps is such a product, and every such product is
     orthogonal. The sum of the angles makes the high pass of a constant 0; that leaves ``K - 1`` parameters (this
