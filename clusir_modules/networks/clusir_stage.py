@@ -22,6 +22,7 @@ from ..layers.protocols import (
 from ..layers.routing.pcgrm import PCGRM
 from ..layers.routing.routing import Routing
 from ..layers.routing.wavelet_evidence import WaveletEvidence
+from ..layers.transformer.feed_forward import GatedFeedForward
 from ..layers.transformer.wtb import WTB
 from ..ops.checks import check_positive
 from ..ops.precision import cast_once
@@ -178,10 +179,21 @@ class ClusIRStage(ClusIREncoder):
         attended: Tensor | None = None,
         earlier: StageFeatures | None = None,
     ) -> StageFeatures:
-        resampling = (*self.downs, *(cast(_DecoderLevel, level).up for level in self.decoder))
-        with cast_once(image, self.head, *resampling):
+        with cast_once(image, *self._cast_together()):
             encoded, used = self.encode(image, routings=routings, attended=attended, earlier=earlier)
             return StageFeatures(encoded, self._decode(encoded, used), used)
+
+    def _cast_together(self) -> list[nn.Module]:
+        """What convolves by weights that one kernel casts for the whole stage; their gradients come all at once too."""
+        together = [self.head, *self.downs, *(cast(_DecoderLevel, level).up for level in self.decoder)]
+        if self.grad_checkpointing:  # a block must do the same when it runs again, outside of this context
+            return together
+        for module in self.modules():
+            if isinstance(module, (WTB, GatedFeedForward)):
+                together.append(module)
+            elif isinstance(module, DAFMM):
+                together += [module.high_depthwise, module.high_gate]
+        return together
 
     def _decode(self, encoded: Sequence[Tensor], routings: Sequence[Routing]) -> tuple[Tensor, ...]:
         x = encoded[-1]

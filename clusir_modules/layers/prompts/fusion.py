@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,16 +73,17 @@ class PromptFusion(nn.Module):
             raise ValueError(f"p_4 must have the batch of p_l, {p_l.shape[0]}, got {p_4.shape[0]}")
         with full_precision(p_l):
             query, key = (self._norm(tokens) for tokens in (p_l, p_4))
-            return query + self._attend(query, key)
+            return self._add_attended(query, key)
 
-    def _attend(self, query: Tensor, key: Tensor) -> Tensor:
-        """What ``self.attention`` does, in fewer steps: its key is its value."""
+    def _add_attended(self, query: Tensor, key: Tensor) -> Tensor:
+        """The query and what ``self.attention`` adds to it, in fewer steps: its key is its value."""
         query_weight, key_value_weight = self.attention.in_proj_weight.split((self.embed_dim, 2 * self.embed_dim))
         heads = (self.attention.num_heads, -1)
         q = F.linear(query, query_weight).unflatten(2, heads).transpose(1, 2)
         k, v = F.linear(key, key_value_weight).unflatten(2, (2, *heads)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v)
-        return F.linear(attended.transpose(1, 2).flatten(2), self.attention.out_proj.weight)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        out = self.attention.out_proj.weight
+        return torch.addmm(query.flatten(0, 1), attended.flatten(0, 1), out.t()).view_as(query)
 
     def _norm(self, tokens: Tensor) -> Tensor:
         tokens = tokens.to(self.attention.out_proj.weight.dtype)
