@@ -95,10 +95,13 @@ def _cast_of(convolution: nn.Module) -> _Parameters | None:
 class _CastOnce:
     def __init__(self, convolutions: Sequence[nn.Conv2d], dtype: torch.dtype) -> None:
         places = [(c, name) for c in convolutions for name in ("weight", "bias") if getattr(c, name) is not None]
-        parameters: list[Tensor] = [getattr(*place) for place in places]
-        flat = torch.cat([p.flatten() for p in parameters]).to(dtype)
-        parts = flat.split([p.numel() for p in parameters])
-        values = {place: part.view(p.shape) for place, part, p in zip(places, parts, parameters)}
+        values: dict[tuple[nn.Conv2d, str], Tensor] = {}
+        for trained in (True, False):  # apart, so that nothing computes a gradient of those that are frozen
+            parameters = {place: p for place in places if (p := getattr(*place)).requires_grad is trained}
+            if parameters:
+                flat = torch.cat([p.flatten() for p in parameters.values()]).to(dtype)
+                parts = flat.split([p.numel() for p in parameters.values()])
+                values |= {place: part.view(p.shape) for (place, p), part in zip(parameters.items(), parts)}
         self._values: dict[nn.Module, _Parameters] = {
             c: (values[c, "weight"], values.get((c, "bias"))) for c in convolutions
         }

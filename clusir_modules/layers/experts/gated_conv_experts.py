@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_not_empty, check_number, check_positive
@@ -109,7 +110,8 @@ class GatedConvExperts(nn.Module):
         stacked = [*self.parameters(recurse=False)]
         if dtype is None:
             return [p[indices] for p in stacked]
-        rows = torch.cat([p.flatten(1) for p in stacked], dim=1)[indices].to(dtype)
+        # not by [indices], whose gradient takes two kernels
+        rows = F.embedding(indices, torch.cat([p.flatten(1) for p in stacked], dim=1)).to(dtype)
         parts = rows.split([p[0].numel() for p in stacked], dim=2)
         return [part.unflatten(2, p.shape[1:]) for part, p in zip(parts, stacked)]
 

@@ -12,6 +12,7 @@ from ...ops.checks import check_feature_map, check_heads, check_not_empty, check
 from ...ops.dynamic_depthwise import dynamic_depthwise
 from ...ops.padding import extend_by_edge
 from ...ops.precision import cast_once, convolve, full_precision, linear_parameters, widen
+from ...ops.spatial_mean import spatial_mean
 from ..transformer.transposed_attention import diagonal_blocks, mix_channels
 from .spectral_gate import NUM_BANDS, SpectralGate
 
@@ -156,7 +157,7 @@ class DAFMM(nn.Module):
     def _predict(self, x: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
         """Kernels ``(B, num_heads, k * k)`` of sum 1 and gains ``(B, num_heads, NUM_BANDS)``, in float32 or wider."""
         wide = torch.float64 if x.dtype is torch.float64 else torch.float32
-        summary = torch.cat((x.mean(dim=(2, 3), dtype=wide), prompt.mean(dim=(2, 3), dtype=wide)), dim=1)
+        summary = torch.cat((spatial_mean(x, wide), spatial_mean(prompt, wide)), dim=1)
         predictors = (self.kernel_predictor, self.gain_predictor)
         with full_precision(x):
             weights, biases = zip(*(linear_parameters(predictor) for predictor in predictors))
@@ -184,14 +185,14 @@ class DAFMM(nn.Module):
             key, high_value = widen(linear_parameters(self.high_key_value)[0]).chunk(2)
             similarity = self._similarity(rows, query, key) * widen(self.temperature)
             # first what goes to the high band from the low one, then the other way round
-            attention = torch.stack((similarity.transpose(-2, -1), similarity)).softmax(dim=-1)
-            value = torch.stack((low_value, high_value)).unflatten(1, (1, self.num_heads, -1))
-            exchanged = (attention @ value).flatten(2, 3)  # (2, B, C, C)
+            attention = torch.stack((similarity.transpose(-2, -1), similarity), dim=1).softmax(dim=-1)
+            value = torch.stack((low_value, high_value)).unflatten(1, (self.num_heads, -1))
+            exchanged = (attention @ value).flatten(2, 3)  # (B, 2, C, C)
             scale = widen(self.layer_scale).view(-1, 1)
-            fuse = (scale * widen(self.fuse.weight).flatten(1)).unflatten(1, (2, 1, -1)).permute(1, 2, 0, 3)
-            weight = fuse + fuse.flip(0) @ exchanged
+            fuse = (scale * widen(self.fuse.weight).flatten(1)).unflatten(1, (2, -1)).permute(1, 2, 0)
+            weight = (fuse + exchanged.transpose(2, 3) @ fuse.flip(0)).flatten(1, 2)  # (B, 2 C, C)
             bias = scale.flatten() * cast(Tensor, self.fuse.bias)
-            weight, size = weight.permute(1, 0, 3, 2).flatten(1, 2), (low.shape[2], low.shape[3])
+            size = (low.shape[2], low.shape[3])
             if high.dtype is not torch.float16:  # gains may lift the low band beyond its range
                 rows = rows.to(high.dtype)
             return mix_channels(rows, weight, bias, size).to(high.dtype)

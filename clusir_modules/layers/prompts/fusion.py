@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,10 +73,10 @@ class PromptFusion(nn.Module):
             raise ValueError(f"p_4 must have the batch of p_l, {p_l.shape[0]}, got {p_4.shape[0]}")
         with full_precision(p_l):
             query, key = (self._norm(tokens) for tokens in (p_l, p_4))
-            return query + self._attend(query, key)
+            return self._add_attended(query, key)
 
-    def _attend(self, query: Tensor, key: Tensor) -> Tensor:
-        """What ``self.attention`` does, in fewer steps: its key is its value.
+    def _add_attended(self, query: Tensor, key: Tensor) -> Tensor:
+        """The query and what ``self.attention`` adds to it, in fewer steps: its key is its value.
 
         Written out, because torch's fused attention has no second derivative and no forward-mode one.
         """
@@ -84,7 +85,8 @@ class PromptFusion(nn.Module):
         q = F.linear(query, query_weight).unflatten(2, (count, width)).transpose(1, 2).flatten(0, 1)
         k, v = F.linear(key, key_value_weight).unflatten(2, (2, count, width)).permute(2, 0, 3, 1, 4).flatten(1, 2)
         attended = (q.bmm(k.transpose(1, 2)) * width**-0.5).softmax(dim=-1).bmm(v)
-        return F.linear(attended.unflatten(0, (-1, count)).transpose(1, 2).flatten(2), self.attention.out_proj.weight)
+        rows = attended.unflatten(0, (-1, count)).transpose(1, 2).flatten(2).flatten(0, 1)
+        return torch.addmm(query.flatten(0, 1), rows, self.attention.out_proj.weight.t()).view_as(query)
 
     def _norm(self, tokens: Tensor) -> Tensor:
         tokens = tokens.to(self.attention.out_proj.weight.dtype)

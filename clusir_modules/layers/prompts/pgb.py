@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...ops.checks import check_positive
 from ...ops.precision import full_precision, linear_parameters
+from ...ops.unit import unit
 from .fusion import check_tokens
 
 __all__ = ["PGB"]
@@ -67,7 +68,7 @@ class PGB(nn.Module):
             raise ValueError(f"size must be at least (1, 1), got {tuple(size)}")
         with full_precision(tokens):
             pooled = tokens.to(linear_parameters(self.mix)[0].dtype).sum(dim=1)
-            weights = self.mix(F.normalize(pooled, dim=-1, eps=_SHORTEST)).softmax(dim=-1)
+            weights = self.mix(unit(pooled, _SHORTEST)).softmax(dim=-1)
             mixed = (weights @ self.components.flatten(1)).unflatten(1, self.components.shape[1:])
             prompt: Tensor = self.conv(mixed)
         if prompt.shape[2:] == tuple(size):

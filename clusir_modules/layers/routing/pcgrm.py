@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_number, check_positive, check_top_k
 from ...ops.precision import full_precision, linear_parameters, widen
+from ...ops.spatial_mean import spatial_mean
+from ...ops.unit import unit
 from .routing import Routing, choose_experts
 
 __all__ = ["PCGRM"]
@@ -101,11 +103,9 @@ class PCGRM(nn.Module):
     def forward(self, x: Tensor) -> Routing:
         check_feature_map(x, self.dim)
         with full_precision(x):
-            pooled = widen(x).mean(dim=(2, 3))
+            pooled = spatial_mean(widen(x))
             embedding = F.linear(pooled, *(parameter.to(pooled) for parameter in linear_parameters(self.embed)))
-            z = F.normalize(embedding, dim=-1, eps=_SHORTEST)
-            prototypes = self.prototypes.to(z)
-            prototypes = prototypes / (torch.linalg.vector_norm(prototypes, dim=-1, keepdim=True) + 1e-12)
+            z, prototypes = unit(embedding, _SHORTEST), unit(self.prototypes.to(embedding), 1e-12)
             temperature = F.hardtanh(self.log_temperature.to(z), *_LOG_TEMPERATURES).exp()
             cluster_probs = (z @ prototypes.t() / temperature).softmax(dim=-1)
             logits = F.linear(z, self.expert_weight.to(z).flatten(0, 1), self.expert_bias.to(z).flatten())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -56,7 +54,7 @@ class WaveletEvidence(nn.Module):
         with full_precision(x):
             x = widen(x)
             _, details = analyze_stacked(x, "haar")
-            strength = (details.abs() + _WEAK).log().mean(dim=(2, 3)) - math.log(_WEAK)  # log(1 + |d| / weak)
+            strength = (details.abs() / _WEAK).log1p().mean(dim=(2, 3))
             projected = F.linear(strength, *(parameter.to(x) for parameter in linear_parameters(self.strength)))
             return (x.mean(dim=(2, 3)) + projected)[..., None, None]
 

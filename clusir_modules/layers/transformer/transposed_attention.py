@@ -63,13 +63,12 @@ class _ChannelCosine(torch.autograd.Function):
         query_key, cosine, norms = ctx.saved_tensors
         if by_cosine is None:
             by_cosine = torch.zeros_like(cosine)
-        weighted = by_cosine * cosine
-        own = torch.cat((weighted.sum(dim=2), weighted.sum(dim=1)), dim=1)
+        channels = cosine.shape[1]
+        corners = F.pad(torch.stack((by_cosine, by_cosine * cosine)), (channels, 0, 0, channels))
+        symmetric = corners + corners.transpose(2, 3)
+        mix, own = symmetric[0], symmetric[1].sum(dim=2)
         if by_norms is not None:  # in a second derivative
             own = own - by_norms * norms
-        channels = cosine.shape[1]
-        corner = F.pad(by_cosine, (channels, 0, 0, channels))
-        mix = corner + corner.transpose(1, 2)
         mix.diagonal(dim1=1, dim2=2).sub_(own)
         return query_key @ (mix / (norms.unsqueeze(2) * norms.unsqueeze(1))).to(query_key.dtype)
 
