@@ -16,6 +16,7 @@ from .pairing import FolderIndex, find_partner, list_images, pairing_rule
 __all__ = ["Sample", "Task"]
 
 _MOST_REPEATS = 1e9
+_MOST_SHOWN = 20
 
 Roots: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -115,7 +116,8 @@ class Task:
         """Find all files of the task, in a fixed order.
 
         Raises:
-            FileNotFoundError: a folder, the file list, a listed file or a clean partner is missing.
+            FileNotFoundError: a folder, the file list, a listed file or clean partners are missing; the message names
+                all degraded pictures without one (the first 20).
             ValueError: there is no image, a list entry leads out of its folder, the numbers of folders do not fit, or
                 a partner is ambiguous.
         """
@@ -138,11 +140,19 @@ class Task:
             )
         partner_of = dict(zip(lq_folders, gt_folders * (len(lq_folders) if len(gt_folders) == 1 else 1)))
         rule, index = pairing_rule(self.pairing), FolderIndex()
-        samples = []
+        samples: list[Sample] = []
+        missing: list[FileNotFoundError] = []
         for file in files:
             root = partner_of[file.root]
             folders = [root / file.path.parent.relative_to(file.root), root]
-            samples.append(Sample(file.path, find_partner(file.path, folders, rule, index)))
+            try:
+                samples.append(Sample(file.path, find_partner(file.path, folders, rule, index)))
+            except FileNotFoundError as error:
+                missing.append(error)
+        if missing:
+            more = [f"... and {len(missing) - _MOST_SHOWN} more"] if len(missing) > _MOST_SHOWN else []
+            lines = "\n  ".join([*map(str, missing[:_MOST_SHOWN]), *more])
+            raise FileNotFoundError(f"{len(missing)} of {len(files)} pictures of task {self.name!r}:\n  {lines}")
         return samples
 
     def _folders(self, argument: str) -> list[Path]:

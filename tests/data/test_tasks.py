@@ -113,6 +113,20 @@ class TestListSamples:
         with pytest.raises(ValueError, match="an entry that leads out of its folder"):
             task.list_samples()
 
+    def test_all_pictures_without_a_partner_are_named_at_once(self, tmp_path: Path) -> None:
+        touch(tmp_path, "gt/a.png", *(f"lq/{letter}.png" for letter in "abcd"))
+        with pytest.raises(FileNotFoundError, match="3 of 4 pictures of task 'rain':") as caught:
+            Task("rain", tmp_path / "gt", tmp_path / "lq").list_samples()
+        lines = str(caught.value).splitlines()[1:]
+        assert [line.split("' has no partner named ")[1].split(" in ")[0] for line in lines] == ["b", "c", "d"]
+        touch(tmp_path, *(f"lq/x{number:02d}.png" for number in range(22)))
+        with pytest.raises(FileNotFoundError, match=r"25 of 26 .*") as caught:
+            Task("rain", tmp_path / "gt", tmp_path / "lq").list_samples()
+        assert str(caught.value).splitlines()[-2:] == [
+            f"  '{tmp_path}/lq/x16.png' has no partner named x16 in '{tmp_path}/gt'",
+            "  ... and 5 more",
+        ]
+
     def test_missing_things_are_named(self, tmp_path: Path) -> None:
         touch(tmp_path, "lq/a.png", "gt/b.png", "empty/readme.txt")
         (tmp_path / "list.txt").write_text("gone.png")
