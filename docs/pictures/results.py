@@ -10,6 +10,7 @@ _TITLES = {
     "contest": "Beside other networks, trained for the same time",
     "cpu_float32": "On a processor, float32",
     "gpu": "On a GPU",
+    "quality_additions": "What FFTLoss and a fallback bring",
     "quality_causes": "What each part is worth",
     "quality_cbsd68": "CBSD68, task by task",
     "quality_clusters": "Do the clusters name the degradation?",

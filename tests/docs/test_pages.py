@@ -31,3 +31,9 @@ def test_every_picture_and_table_that_a_page_shows_is_made_by_a_script():
     shown = {name for path in pages() for name in re.findall(r"_generated/([\w.]+)", path.read_text("utf-8"))}
     assert shown
     assert shown <= made
+
+
+def test_the_glossary_has_few_words_in_order():
+    words = re.findall(r"^(\S.*)\n  \S", (DOCS / "glossary.md").read_text("utf-8"), re.MULTILINE)
+    assert 10 <= len(words) <= 20
+    assert words == sorted(words, key=str.lower)
