@@ -26,6 +26,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "mathml",
     "generated",
+    "checked",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_generated", "assets", "recipes/*.py"]

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
-from sphinx.application import Sphinx
-from sphinx.util.math import get_node_equation_number
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 _SIZES = re.compile(r"\\[bB]igg?[lrm]?(?![a-zA-Z])")  # MathML sizes brackets by itself
 _BARRED = re.compile(r"<munderover>\s*(<mi>\w</mi>)\s*(<mi>\w</mi>)\s*(<mo[^>]*>ˉ</mo>)\s*</munderover>")
 
 
-def _convert(formula: str, *, block: bool) -> str:
+def convert(formula: str, *, block: bool) -> str:
+    """Return a formula as MathML.
+
+    Raises:
+        docutils.utils.math.MathError: it has a command that is not known there.
+    """
     formula = _SIZES.sub("", formula).replace(r"\dots", r"\ldots")
     if block and r"\\" in formula and r"\begin" not in formula:
         formula = rf"\begin{{aligned}}{formula}\end{{aligned}}"
@@ -23,15 +29,17 @@ def _convert(formula: str, *, block: bool) -> str:
 
 
 def _visit_inline(translator: Any, node: nodes.math) -> None:
-    translator.body.append(_convert(node.astext(), block=False))
+    translator.body.append(convert(node.astext(), block=False))
     raise nodes.SkipNode
 
 
 def _visit_block(translator: Any, node: nodes.math_block) -> None:
+    from sphinx.util.math import get_node_equation_number
+
     translator.body.append(translator.starttag(node, "div", CLASS="math"))
     if node.get("number"):
         translator.body.append(f'<span class="eqno">({get_node_equation_number(translator, node)})</span>')
-    translator.body.append(_convert(node.astext(), block=True) + "</div>\n")
+    translator.body.append(convert(node.astext(), block=True) + "</div>\n")
     raise nodes.SkipNode
 
 
