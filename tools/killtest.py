@@ -152,13 +152,14 @@ class Training:
                 self.code = os.waitstatus_to_exitcode(status) if pid else None
         return self.code
 
-    def kill(self) -> None:
-        """SIGKILL to the process and its loader workers, if it runs."""
+    def kill(self) -> bool:
+        """SIGKILL to the process and its loader workers; returns whether it ran."""
         if self.poll() is not None:
-            return
+            return False
         os.killpg(self.pid, signal.SIGKILL)
         while self.poll() is None:
             time.sleep(0.001)
+        return True
 
     def text(self) -> str:
         """What it has printed so far."""
@@ -219,7 +220,7 @@ def wait_and_kill(training: Training, kind: str, draw: random.Random, startup: f
         startup: Seconds that a training takes to its first iteration.
 
     Returns:
-        Whether it was killed; False if it had ended before.
+        Whether it was killed; False if it had ended before, or is stuck.
     """
     if kind == "start":
         return _sleep_and_kill(training, draw.uniform(0, startup))
@@ -239,18 +240,12 @@ def wait_and_kill(training: Training, kind: str, draw: random.Random, startup: f
         if seen.total() >= writes:
             return _sleep_and_kill(training, draw.choice((0.0, 0.0, draw.uniform(0, 0.02))))
         time.sleep(0.0003)
-    if training.poll() is None:
-        training.kill()
-        sys.exit(f"the training was stuck for {STALLED} s:\n{training.text()[-3000:]}")
     return False
 
 
 def _sleep_and_kill(training: Training, seconds: float) -> bool:
     time.sleep(seconds)
-    if training.poll() is not None:
-        return False
-    training.kill()
-    return True
+    return training.kill()
 
 
 def finish(training: Training) -> None:
@@ -258,13 +253,14 @@ def finish(training: Training) -> None:
     deadline = time.monotonic() + STALLED
     while training.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    if training.poll() is None:
-        training.kill()
     require_success(training)
 
 
 def require_success(training: Training) -> None:
-    """End the test with the training's last words if it failed by itself."""
+    """End the test with the training's last words if it failed by itself, or still runs."""
+    if training.poll() is None:
+        training.kill()
+        sys.exit(f"the training was stuck for {STALLED} s:\n{training.text()[-3000:]}")
     if training.poll() != 0:
         sys.exit(f"the training ended with code {training.poll()}:\n{training.text()[-3000:]}")
 

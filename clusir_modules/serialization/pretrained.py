@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .atomic import written_whole
+from .model_card import CARD_NAME, write_card
 from .registry import NETWORKS, Registry, suggest
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-__all__ = ["CARD_NAME", "CONFIG_NAME", "RECORD_NAME", "WEIGHTS_NAME", "Pretrained", "read_record"]
+__all__ = ["CONFIG_NAME", "RECORD_NAME", "WEIGHTS_NAME", "Pretrained", "read_record"]
 
-CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "config.json", "model.safetensors", "README.md"
+CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
 RECORD_NAME = "settings_record"
 """Entry of a state dict with those settings that no shape shows, see :class:`Pretrained`."""
 _LONGEST_RECORD = 2**16  # bytes
@@ -307,11 +308,7 @@ class Pretrained(_Base):
 
     def model_card(self) -> str:
         """Text of the model card: what is known of the network; its trainer adds data, results and license."""
-        name = type(self).__name__
-        settings = "\n".join(f"| `{key}` | `{json.dumps(value)}` |" for key, value in self.config.items())
-        count = sum(parameter.numel() for parameter in self.parameters())
-        summary = (inspect.getdoc(type(self)) or "").splitlines()[0]
-        return _CARD.format(name=name, summary=summary, settings=settings, count=f"{count:,}")
+        return write_card(self, self.config)
 
 
 def read_record(weights: Mapping[str, Any]) -> dict[str, Any]:
@@ -392,41 +389,3 @@ def _compare_records(
     if {**defaults, **given} != {**defaults, **own}:
         texts = [json.dumps(settings, sort_keys=True) for settings in (given, own)]
         raise ValueError(f"the weights belong to a network with {texts[0]}, this one has {texts[1]}")
-
-
-_CARD = """\
----
-library_name: clusir
-pipeline_tag: image-to-image
-tags:
-- image-restoration
-- clusir
-- pytorch
----
-
-# {name}
-
-{summary}
-
-{count} parameters. Input and output are RGB images in [0, 1].
-
-```python
-import clusir_modules as cm
-
-net = cm.{name}.from_pretrained("PATH_OR_REPOSITORY")
-```
-
-```sh
-clusir restore --weights PATH_OR_FILE photo.jpg restored.png
-```
-
-## Configuration
-
-| setting | value |
-|---|---|
-{settings}
-
-## Training data, results, license
-
-Not stated.
-"""
