@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
@@ -18,13 +15,13 @@ __all__ = ["device_option", "find_device", "import_option", "load", "weights_opt
 
 
 def _import(context: click.Context, parameter: click.Parameter, names: Sequence[str]) -> None:
-    if names:
-        sys.path.insert(0, os.getcwd())
     for name in names:
+        from clusir_modules.serialization.registry import import_registering
+
         try:
-            import_module(name)
-        except ImportError as error:
-            raise click.BadParameter(f"cannot import {name!r}: {error}", context, parameter) from error
+            import_registering(name)
+        except ValueError as error:
+            raise click.BadParameter(str(error), context, parameter) from error
 
 
 import_option = click.option(

@@ -13,8 +13,6 @@ from types import ModuleType
 
 __all__ = ["prepare"]
 
-_INSTALL_HINT = "install it with `pip install --no-build-isolation basicsr==1.4.2`, or from a checkout"
-
 
 def prepare() -> None:
     """Make ``import basicsr`` possible; must come before it.
@@ -32,7 +30,7 @@ def _find_basicsr() -> Path:
     """Folder of the ``basicsr`` package that an import would find."""
     spec = importlib.util.find_spec("basicsr")
     if spec is None:
-        raise ImportError(f"the plugin needs BasicSR, which is not installed: {_INSTALL_HINT}")
+        raise ImportError(f"the plugin needs BasicSR, which is not installed: {_how_to_install()}")
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
     for folder in folders:
         if (folder / "utils" / "registry.py").is_file():
@@ -40,8 +38,16 @@ def _find_basicsr() -> Path:
     found = folders[0] if folders else spec.origin
     raise ImportError(
         f"{found} hides BasicSR: it has no utils/registry.py, so it is a fork from before BasicSR's registries or "
-        f"another project. Run from another folder, or take it off PYTHONPATH; if BasicSR is missing, {_INSTALL_HINT}"
+        "another project. Run from another folder, or take it off PYTHONPATH; "
+        f"if BasicSR is missing: {_how_to_install()}"
     )
+
+
+def _how_to_install() -> str:
+    """BasicSR's ``setup.py`` imports torch, so it cannot be built in an environment of its own."""
+    from clusir_modules.extras import install_hint
+
+    return f"{install_hint('basicsr')} --no-build-isolation"
 
 
 def _alias_functional_tensor() -> None:

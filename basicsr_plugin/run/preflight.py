@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +16,7 @@ from basicsr_plugin.options.schema import read_options as read_sections
 from basicsr_plugin.options.values import check_part, read_section, suggest
 from basicsr_plugin.run.optimizers import find_optimizer
 from basicsr_plugin.run.schedulers import LinearWarmupCosineLR, find_scheduler, require_rates
+from clusir_modules.serialization.registry import import_registering
 
 __all__ = ["check_folders", "read_options"]
 
@@ -41,7 +41,10 @@ def read_options(opt: Mapping[str, Any]) -> RunOptions:
     """
     options = read_sections(opt)
     for module in options.imports:
-        _import(module)
+        try:
+            import_registering(module)
+        except ValueError as error:
+            raise ValueError(f"imports: {error}") from error
     _check_names(options)
     _check_network(options)
     _check_datasets(options)
@@ -54,13 +57,6 @@ def read_options(opt: Mapping[str, Any]) -> RunOptions:
             _check_metric(f"val.metrics.{name}", metric)
     _check_phases(options)
     return options
-
-
-def _import(module: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"imports: the module {module!r} cannot be imported: {error}") from error
 
 
 def _check_phases(options: RunOptions) -> None:

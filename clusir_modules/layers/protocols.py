@@ -6,7 +6,9 @@ that can be called in the same way fits; there is no base class to inherit from.
 
 from __future__ import annotations
 
-from typing import Protocol
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -21,6 +23,7 @@ __all__ = [
     "GenerationFactory",
     "NormFactory",
     "RouterFactory",
+    "make_part",
 ]
 
 
@@ -87,3 +90,32 @@ class FrequencyFactory(Protocol):
     """
 
     def __call__(self, dim: int, /, *, num_heads: int) -> nn.Module: ...
+
+
+def make_part(keyword: str, factory: Callable[..., Any], *args: Any, **settings: Any) -> nn.Module:
+    """Call a factory.
+
+    Args:
+        keyword: what the network calls the part, for messages.
+        factory: makes the module.
+        args: given by place, such as ``dim``.
+        settings: given by name, such as ``num_heads``.
+
+    Raises:
+        TypeError: the factory does not take these arguments, or it makes no module.
+    """
+    try:
+        inspect.signature(factory).bind(*args, **settings)
+    except ValueError:  # written in C, without a signature
+        pass
+    except TypeError as error:
+        call = ", ".join([*map(str, args), *(f"{name}=..." for name in settings)])
+        name = getattr(factory, "__name__", repr(factory))
+        raise TypeError(
+            f"{keyword} is called as {keyword}({call}), but {name} {error}. Give a function that takes these "
+            "arguments and hands on what yours needs"
+        ) from error
+    part = factory(*args, **settings)
+    if not isinstance(part, nn.Module):
+        raise TypeError(f"{keyword} must make a torch.nn.Module, got {type(part).__name__}")
+    return part

@@ -15,7 +15,7 @@ from ..layers.basic.norm import LayerNorm2d
 from ..layers.basic.resample import Downsample
 from ..layers.experts.cluster_moe import DEFAULT_EXPERTS, ClusterMoE
 from ..layers.multi_stage.cross_stage_fusion import CSFF
-from ..layers.protocols import BlockFactory, EvidenceFactory, ExpertsFactory, NormFactory, RouterFactory
+from ..layers.protocols import BlockFactory, EvidenceFactory, ExpertsFactory, NormFactory, RouterFactory, make_part
 from ..layers.routing.moments import RunningStandardization
 from ..layers.routing.pcgrm import PCGRM
 from ..layers.routing.routing import Routing, expand_routing
@@ -23,7 +23,7 @@ from ..layers.routing.wavelet_evidence import WaveletEvidence
 from ..layers.transformer.wtb import WTB
 from ..ops.checks import check_feature_map, check_positive
 from ..ops.precision import cast_once, convolve
-from .parts import check_factories, make_blocks, make_part
+from .parts import check_factories, make_blocks
 
 __all__ = ["ClusIREncoder", "check_lengths", "check_routings", "run_at_half_resolution"]
 

@@ -18,6 +18,7 @@ from ..layers.protocols import (
     FrequencyFactory,
     NormFactory,
     RouterFactory,
+    make_part,
 )
 from ..layers.routing.pcgrm import PCGRM
 from ..layers.routing.routing import Routing
@@ -26,7 +27,7 @@ from ..layers.transformer.wtb import WTB
 from ..ops.checks import check_positive
 from ..ops.precision import cast_once
 from .clusir_encoder import ClusIREncoder, check_lengths, run_at_half_resolution
-from .parts import Prompts, check_factories, make_blocks, make_part
+from .parts import Prompts, check_factories, make_blocks
 
 __all__ = ["ClusIRStage", "StageFeatures"]
 
@@ -195,6 +196,12 @@ class ClusIRStage(ClusIREncoder):
         return (x, *decoded[1:])
 
     def _prompt(self, level: int, routings: Sequence[Routing], skip: Tensor) -> Tensor:
+        for number in (level, self.num_levels - 1):
+            if routings[number].prompt.shape[-1] == 0:
+                raise ValueError(
+                    "router must return prompt tokens where the network has prompts, got none from that of level "
+                    f"{number + 1}: give choose_experts a prompt (B, L, embed_dim), or the network prompts=None"
+                )
         tokens = self.prompt_fusions[level](routings[level].prompt, routings[-1].prompt)
         generation = self.prompt_blocks[level]
         scale = 2 if cast(_DecoderLevel, self.decoder[level]).halved else 1

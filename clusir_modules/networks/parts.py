@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -15,13 +15,13 @@ from ..layers.experts.gated_conv_experts import GatedConvExperts
 from ..layers.frequency.dafmm import DAFMM
 from ..layers.prompts.fusion import PromptFusion
 from ..layers.prompts.pgb import PGB
-from ..layers.protocols import BlockFactory, FusionFactory, GenerationFactory, NormFactory
+from ..layers.protocols import BlockFactory, FusionFactory, GenerationFactory, NormFactory, make_part
 from ..layers.routing.pcgrm import PCGRM
 from ..layers.routing.wavelet_evidence import WaveletEvidence
 from ..layers.transformer.wtb import WTB
 from ..serialization.registry import Registry
 
-__all__ = ["PARTS", "Prompts", "check_factories", "make_blocks", "make_part"]
+__all__ = ["PARTS", "Prompts", "check_factories", "make_blocks"]
 
 _ONE_PIXEL = partial(PGB, num_components=8, size=1)
 
@@ -73,18 +73,6 @@ def check_factories(**parts: object) -> None:
             raise TypeError(
                 f"{keyword} must be a class or a function that makes a module, got {type(part).__name__} {part!r}"
             )
-
-
-def make_part(keyword: str, factory: Callable[..., Any], *args: Any, **settings: Any) -> nn.Module:
-    """Call a factory.
-
-    Raises:
-        TypeError: it makes no module.
-    """
-    part = factory(*args, **settings)
-    if not isinstance(part, nn.Module):
-        raise TypeError(f"{keyword} must make a torch.nn.Module, got {type(part).__name__}")
-    return part
 
 
 def make_blocks(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar, overload
 
-__all__ = ["NETWORKS", "Registry", "suggest"]
+__all__ = ["NETWORKS", "Registry", "import_registering", "suggest"]
 
 _Object = TypeVar("_Object", bound=Callable[..., Any])
 
@@ -62,7 +65,8 @@ class Registry(Mapping[str, Callable[..., Any]]):
     def register(self, obj: Any = None, *, name: str | None = None) -> Any:
         """Make an object known, by its own name or by ``name``, and return it; also a decorator.
 
-        Registering the same object again changes nothing.
+        Registering the same object again changes nothing. A definition that was run again, in a reloaded module or a
+        notebook, takes the place of the earlier one: it has the same module and the same qualified name.
 
         Raises:
             TypeError: it is neither a class nor a function.
@@ -75,8 +79,10 @@ class Registry(Mapping[str, Callable[..., Any]]):
         name = getattr(obj, "__name__", "") if name is None else name
         if not name.isidentifier():
             raise ValueError(f"a {self.kind} must have a name, got {obj!r}")
-        if self._objects.setdefault(name, obj) is not obj:
-            raise ValueError(f"a {self.kind} named {name!r} exists already: {self._objects[name]!r}")
+        held = self._objects.setdefault(name, obj)
+        if held is not obj and not _is_rerun(held, obj):
+            raise ValueError(f"a {self.kind} named {name!r} exists already: {held!r}")
+        self._objects[name] = obj
         return obj
 
     def make(self, said: Any) -> Any:
@@ -134,6 +140,28 @@ class Registry(Mapping[str, Callable[..., Any]]):
 
 NETWORKS = Registry("architecture")
 """Networks that files may name; filled where the networks are defined."""
+
+
+def import_registering(module: str) -> None:
+    """Import a module that registers objects of one's own; it is found in the working directory too.
+
+    The name comes from a person, by a command or an option file of theirs, and never from a file with weights.
+
+    Raises:
+        ValueError: it cannot be imported.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"the module {module!r} cannot be imported: {error}") from error
+
+
+def _is_rerun(held: object, obj: object) -> bool:
+    """Whether both have one place in a module; lambdas, and what is made inside a function, share one by chance."""
+    places = {(getattr(o, "__module__", None), getattr(o, "__qualname__", "<>")) for o in (held, obj)}
+    return len(places) == 1 and "<" not in places.pop()[1]
 
 
 def suggest(given: str, known: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ import torch
 
 import basicsr_plugin
 from basicsr_plugin.compat import imports as compat
+from clusir_modules.extras import install_hint
 
 
 def run_python(code, environment, cwd, **variables):
@@ -65,8 +66,9 @@ def test_a_fork_that_hides_basicsr_is_named(environment, tmp_path):
 
 def test_a_missing_basicsr_is_said_with_how_to_install_it(monkeypatch):
     monkeypatch.setattr(compat.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="needs BasicSR, which is not installed: install it with `pip install"):
+    with pytest.raises(ImportError, match="needs BasicSR, which is not installed: ") as caught:
         compat.prepare()
+    assert str(caught.value).endswith(f"{install_hint('basicsr')} --no-build-isolation")
 
 
 def test_a_missing_distutils_is_stood_in_for(monkeypatch):

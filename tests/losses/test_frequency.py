@@ -68,7 +68,8 @@ def test_equal_images_have_no_loss_and_no_gradient(loss: torch.nn.Module) -> Non
     value = loss(image, image.detach().clone())
     value.backward()
     assert value == 0
-    assert torch.equal(image.grad, torch.zeros_like(image))  # type: ignore[arg-type]
+    assert image.grad is not None
+    assert torch.equal(image.grad, torch.zeros_like(image))
 
 
 @pytest.mark.parametrize("loss", [cm.FFTLoss(), cm.FocalFrequencyLoss()])

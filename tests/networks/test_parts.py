@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import json
 import os
@@ -14,12 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from own_parts import SMALL, SWAPS, HighPass, PlainBlock, SoftmaxRouter, UniformRouter, register, swapped
+from own_parts import SMALL, SWAPS, HighPass, MeanEvidence, PlainBlock, SoftmaxRouter, UniformRouter, register, swapped
 from torch import nn
 
 import clusir_modules as cm
 from clusir_modules.inference.export import export_program
 from clusir_modules.serialization.network_files import load_network, save_network
+from clusir_modules.serialization.registry import import_registering
 
 TESTS = Path(__file__).parents[1]
 SWAPPED = pytest.mark.parametrize("name", SWAPS)
@@ -232,6 +234,26 @@ class TestRules:
         with pytest.raises(TypeError, match=r"block must make a torch\.nn\.Module, got NoneType"):
             cm.ClusIR(**SMALL, block=lambda dim, *, num_heads: None)
 
+    @pytest.mark.parametrize(
+        ("keyword", "call"),
+        [
+            ("block", r"block\(4, num_heads=\.\.\.\)"),
+            ("router", r"router\(4, num_experts=\.\.\., num_clusters=\.\.\., top_k=\.\.\., embed_dim=\.\.\.\)"),
+            ("experts", r"experts\(4, num_experts=\.\.\., hidden_dim=\.\.\.\)"),
+            ("frequency", r"frequency\(4, num_heads=\.\.\.\)"),
+        ],
+    )
+    def test_a_factory_of_another_signature_is_told_how_it_is_called(self, keyword, call):
+        with pytest.raises(TypeError, match=rf"{keyword} is called as {call}, but MeanEvidence got an unexpected"):
+            cm.ClusIR(**SMALL, **{keyword: MeanEvidence})
+
+    def test_a_mistake_inside_a_part_is_not_hidden(self):
+        def block(dim, *, num_heads):
+            raise TypeError("inside")
+
+        with pytest.raises(TypeError, match=r"^inside$"):
+            cm.ClusIR(**SMALL, block=block)
+
     def test_a_part_that_does_not_know_a_setting_says_so(self):
         with pytest.raises(TypeError, match="unexpected keyword argument 'wave'"):
             cm.ClusIR(**SMALL, block=PlainBlock, wave="db2")
@@ -241,7 +263,7 @@ class TestRules:
 
     def test_a_router_without_clusters_needs_a_network_without_prompts(self):
         net = cm.ClusIR(**SMALL, router=UniformRouter, evidence=nn.Identity)
-        with pytest.raises(ValueError, match=r"p_l must have shape \(B, L, 8\) with L >= 1, got \(1, 1, 0\)"):
+        with pytest.raises(ValueError, match=r"router must return prompt tokens .* level 3: .* prompts=None"):
             net(picture())
 
     def test_without_frequency_modules_no_prompt_is_made(self):
@@ -300,11 +322,32 @@ class TestNames:
         with pytest.raises(TypeError, match=f"{next(iter(said))} must be a"):
             cm.ClusIR.from_config({**SMALL, **said})
 
+    def test_a_module_may_be_reloaded(self, tmp_path, monkeypatch):
+        monkeypatch.syspath_prepend(tmp_path)
+        text = "import clusir_modules as cm\n\n@cm.PARTS['block'].register\nclass Reloaded(cm.WTB):\n    number = {}\n"
+        (tmp_path / "reloaded_parts.py").write_text(text.format(1))
+        import_registering("reloaded_parts")
+        (tmp_path / "reloaded_parts.py").write_text(text.format("2  # another length"))
+        again = importlib.reload(sys.modules["reloaded_parts"])
+        assert cm.PARTS["block"]["Reloaded"] is again.Reloaded
+        assert again.Reloaded.number == 2
+        net = cm.ClusIR(**SMALL, block=again.Reloaded)
+        net.save_pretrained(tmp_path / "net")
+        assert type(load_network(tmp_path / "net").stages[0].encoder[0].blocks[0]) is again.Reloaded
+        del sys.modules["reloaded_parts"]
+
     def test_a_name_belongs_to_one_object(self):
         cm.PARTS["router"].register(SoftmaxRouter)
         cm.PARTS["router"].register(SoftmaxRouter)
         with pytest.raises(ValueError, match="a router named 'SoftmaxRouter' exists already"):
             cm.PARTS["router"].register(UniformRouter, name="SoftmaxRouter")
+
+        def factory(number):
+            return lambda dim: number
+
+        cm.PARTS["router"].register(factory(1), name="made")
+        with pytest.raises(ValueError, match="a router named 'made' exists already"):
+            cm.PARTS["router"].register(factory(2), name="made")  # of one place in the source, and yet another
         with pytest.raises(ValueError, match="a router must have a name"):
             cm.PARTS["router"].register(lambda dim: None)
 

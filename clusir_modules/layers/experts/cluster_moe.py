@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...ops.checks import check_feature_map, check_not_empty
 from ..basic.norm import LayerNorm2d, NormFactory
 from ..basic.small_conv import START_SCALE
-from ..protocols import ExpertsFactory, RouterFactory
+from ..protocols import ExpertsFactory, RouterFactory, make_part
 from ..routing.pcgrm import PCGRM
 from ..routing.routing import Routing, expand_routing
 from ..transformer.feed_forward import GatedFeedForward
@@ -82,14 +82,21 @@ class ClusterMoE(nn.Module):
         self.dim = dim
         if not isinstance(router, nn.Module):
             noise = {"noise_std": noise_std} if noise_std != 0 else {}
-            router = router(
-                dim, num_experts=num_experts, num_clusters=num_clusters, top_k=top_k, embed_dim=embed_dim, **noise
+            router = make_part(
+                "router",
+                router,
+                dim,
+                num_experts=num_experts,
+                num_clusters=num_clusters,
+                top_k=top_k,
+                embed_dim=embed_dim,
+                **noise,
             )
         if getattr(router, "num_experts", None) != num_experts:
             given = getattr(router, "num_experts", "no such attribute")
             raise ValueError(f"router must have the attribute num_experts={num_experts}, got {given}")
         self.router = router
-        self.norm = norm_layer(dim)
+        self.norm = make_part("norm_layer", norm_layer, dim)
         self.shared_expert = GatedFeedForward(dim, hidden_dim=hidden_dim, starts_small=True)
         self.experts = _make_experts(experts, dim, num_experts, hidden_dim)
 
@@ -135,4 +142,4 @@ def _make_experts(
         return modules
     if not callable(experts):
         raise TypeError(f"experts must be modules or make them, got {type(experts).__name__}")
-    return experts(dim, num_experts=num_experts, hidden_dim=hidden_dim)
+    return make_part("experts", experts, dim, num_experts=num_experts, hidden_dim=hidden_dim)
