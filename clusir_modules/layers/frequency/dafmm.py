@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_heads, check_not_empty, check_number, check_positive
@@ -159,8 +160,8 @@ class DAFMM(nn.Module):
         return kernels, gains.unflatten(1, (self.num_heads, NUM_BANDS))
 
     def _split(self, x: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
-        kernels = kernels.to(x.dtype).unsqueeze(2).expand(-1, -1, self.dim // self.num_heads, -1).flatten(1, 2)
-        kernels = kernels.unflatten(2, (self.kernel_size, self.kernel_size))
+        width = self.dim // self.num_heads  # a head has one kernel for all its channels
+        kernels = repeat(kernels.to(x.dtype), "b head (h w) -> b (head c) h w", c=width, h=self.kernel_size)
         with full_precision(x):  # autocast would convolve in its own type, and low + high is x in its type
             low = dynamic_depthwise(extend_by_edge(x, self.kernel_size // 2), kernels)
         return low, x - low
@@ -177,14 +178,16 @@ class DAFMM(nn.Module):
             key, high_value = widen(self.high_key_value.weight).chunk(2)
             similarity = self._similarity(rows, query, key) * widen(self.temperature)
             # first what goes to the high band from the low one, then the other way round
-            attention = torch.stack((similarity.transpose(-2, -1), similarity)).softmax(dim=-1)
-            value = torch.stack((low_value, high_value)).unflatten(1, (1, self.num_heads, -1))
-            exchanged = (attention @ value).flatten(2, 3)  # (2, B, C, C)
-            scale = widen(self.layer_scale).view(-1, 1)
-            fuse = (scale * widen(self.fuse.weight).flatten(1)).unflatten(1, (2, 1, -1)).permute(1, 2, 0, 3)
-            weight = fuse + fuse.flip(0) @ exchanged
-            bias = scale.flatten() * cast(Tensor, self.fuse.bias)
-            weight, size = weight.permute(1, 0, 3, 2).flatten(1, 2), (low.shape[2], low.shape[3])
+            attention = torch.stack((similarity.mT, similarity)).softmax(dim=-1)
+            value = torch.stack((low_value, high_value))
+            value = rearrange(value, "band (head c) d -> band 1 head c d", head=self.num_heads)
+            exchanged = rearrange(attention @ value, "band b head c d -> band b (head c) d")
+            scale = widen(self.layer_scale).flatten()
+            fuse = scale.unsqueeze(1) * widen(self.fuse.weight).flatten(1)
+            fuse = rearrange(fuse, "out (band c) -> band 1 out c", band=2)
+            weight = rearrange(fuse + fuse.flip(0) @ exchanged, "band b out c -> b (band c) out")
+            bias = scale * cast(Tensor, self.fuse.bias)
+            size = (low.shape[2], low.shape[3])
             if high.dtype is not torch.float16:  # gains may lift the low band beyond its range
                 rows = rows.to(high.dtype)
             return mix_channels(rows, weight, bias, size).to(high.dtype)
