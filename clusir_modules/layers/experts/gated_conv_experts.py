@@ -1,4 +1,4 @@
-"""A stack of gated convolution experts of which each image runs only its own."""
+"""A stack of gated convolution experts; each image runs only those that were chosen for it."""
 
 from __future__ import annotations
 
