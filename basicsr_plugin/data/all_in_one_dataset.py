@@ -67,7 +67,7 @@ class AllInOneDataset(all_in_one.AllInOneDataset):
 
     Raises:
         ValueError: A section lacks what its phase needs, has options of the other phase, asks for another scale than
-            1, or its tasks are at fault.
+            1, or its tasks are wrong.
         FileNotFoundError: A folder or file of a task is missing.
     """
 

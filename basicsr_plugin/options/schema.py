@@ -106,7 +106,7 @@ class TrainOptions(Options, kw_only=True):
         """The terms of the loss by where they stand; BasicSR's slots ``pixel_opt`` and ``perceptual_opt`` are such.
 
         Raises:
-            ValueError: Both forms are given, or none, or an entry is at fault.
+            ValueError: Both forms are given, or none, or an entry is wrong.
         """
         slots = {"pixel_opt": self.pixel_opt, "perceptual_opt": self.perceptual_opt}
         given = [name for name, section in slots.items() if section]
@@ -184,7 +184,7 @@ class ValOptions(Options, kw_only=True):
         """The metrics by name.
 
         Raises:
-            ValueError: An entry is at fault.
+            ValueError: An entry is wrong.
         """
         return {name: _read_metric(f"val.metrics.{name}", entry) for name, entry in (self.metrics or {}).items()}
 

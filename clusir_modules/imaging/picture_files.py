@@ -171,7 +171,7 @@ def _make(pixels: Pixels, profile: bytes | None, notes: tuple[str, ...]) -> Pict
 
 
 def _is_sixteen_bit_color(image: Any) -> bool:
-    """Whether a PPM file holds RGB of 16 bits, of which Pillow would keep 8."""
+    """Whether a PPM file holds RGB of 16 bits; Pillow would keep 8 of them."""
     if image.mode != "RGB" or not image.tile:
         return False
     arguments = image.tile[0][3]

@@ -44,14 +44,14 @@ def restore(
     cosines. One that is no larger than a tile is restored as a whole, exactly as by the network itself. Beside the
     picture and the result, memory holds what the network needs for one tile, and two rows of tiles in float32.
 
-    What the network computes from the whole of its input (channel attention, pooled kernels, spectra) it computes from
-    a tile here, so the result differs a little from that for the whole picture. Routing would differ most, and choose
-    other experts next door: therefore a :class:`ClusIR` first routes the picture as a whole, from up to 16 parts of 256
-    pixels spread evenly over it, and all tiles follow this routing.
+    Channel attention, pooled kernels and spectra see one tile instead of the whole picture, so the result differs a
+    little from that for the whole. Routing would differ most: neighboring tiles could run different experts. So a
+    :class:`ClusIR` is first asked for one routing of the whole picture, from up to 16 parts of 256 pixels spread evenly
+    over it, and all tiles use it.
 
     Args:
         net: any network from ``(B, C, h, w)`` to an image of the same size or a whole multiple of it, or to a sequence
-            of which the first is the final one. It runs in evaluation mode and is left as it was.
+            of such images, the final one first. It runs in evaluation mode and is left as it was.
         image: RGB or gray, numpy ``H x W x C`` or ``H x W``, or a tensor ``(C, H, W)`` or ``(B, C, H, W)``; uint8,
             uint16, or floating point in [0, 1]. Integer results are rounded and clipped, others are as the network
             gives them. Gray goes through a network for 3 channels as three equal ones, and the mean comes back; a

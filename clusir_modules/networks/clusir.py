@@ -188,10 +188,11 @@ class ClusIR(PretrainedClusIR, nn.Module):
         return used + cast(ClusIRStage, self.stages[-1]).encode(image, **handed_on)[1]
 
     def route_parts(self, parts: Sequence[Tensor]) -> tuple[Routing, ...]:
-        """Return the routings of pictures too large for :meth:`route`, of which ``parts`` show enough.
+        """Return the routings of pictures that are too large for :meth:`route`, from parts of them.
 
-        As :meth:`route` with every mean over the picture taken over the parts. Their features are computed one after
-        the other, so a picture cut into parts needs less memory; it differs by what the blocks see of a part alone.
+        It does what :meth:`route` does, but takes each mean over the parts instead of the whole picture. The features
+        of one part are computed at a time, which needs less memory. The result differs a little, because the blocks
+        see each part alone.
 
         Args:
             parts: of each picture the same number, all of one shape ``(B, in_channels, h, w)``.

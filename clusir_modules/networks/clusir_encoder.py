@@ -242,7 +242,7 @@ class ClusIREncoder(nn.Module):
         return tuple(encoded), tuple(used)
 
     def route_parts(self, images: Sequence[Tensor], handed_on: Sequence[Mapping[str, Any]]) -> tuple[Routing, ...]:
-        """Return the routings of a picture of which ``images`` are parts, by the mean of the parts' evidence.
+        """Return the routings of a picture from parts of it: the evidence is the mean of that of the parts.
 
         One map of each part is kept from level to level: the features behind a level depend on its routing.
 

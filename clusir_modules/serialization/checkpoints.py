@@ -271,10 +271,10 @@ def _read_pickled(path: Path) -> Any:
 
 
 def _refuse_altered_archive(path: Path) -> None:
-    """Refuse compressed entries, of which a small file can fill the memory, and wrong checksums.
+    """Refuse compressed entries and wrong checksums.
 
-    ``torch.save`` never compresses, and ``torch.load`` does not compare the checksums. What torch takes for an archive,
-    by its first bytes, and Python cannot read is refused too.
+    A small file with compressed entries can fill the memory, and ``torch.save`` writes none. ``torch.load`` does not
+    compare the checksums. A file that begins like an archive and that Python cannot read is refused too.
     """
     with path.open("rb") as file:
         if file.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:

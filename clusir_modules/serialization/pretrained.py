@@ -230,9 +230,10 @@ class Pretrained(_Base):
         for name in {**expected, **own}:
             given, wanted = own.get(name), expected.get(name)
             if type(given) is not type(wanted) or _describe(given) != _describe(wanted):
+                rerun = " as it is registered now" if _describe(given) == _describe(wanted) else ""
                 raise ValueError(
                     f"{cls.__name__} differs from what its configuration makes, and could not be loaded again: "
-                    f"{name} is {_describe(given)}, not {_describe(wanted)}"
+                    f"{name} is {_describe(given)}, not {_describe(wanted)}{rerun}"
                 )
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

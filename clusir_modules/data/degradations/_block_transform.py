@@ -76,7 +76,7 @@ def _round_trip(levels: Tensor, table: str, scale: Tensor) -> Tensor:
     transform[0] = math.sqrt(1 / 8)
     blocks = (levels - 128).view(batch, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
     multiples = (transform @ blocks @ transform.T) / steps
-    # Halves, of which flat blocks have many, are rounded away from 0, also where a rounding error makes them less.
+    # Flat blocks have many halves. These are rounded away from 0, also where a rounding error makes them less.
     multiples = (multiples.abs() + (0.5 + 1e-4)).floor() * multiples.sign()
     blocks = (transform.T @ (multiples * steps) @ transform).transpose(3, 4)
     return (blocks.reshape(batch, channels, height, width).round() + 128).clamp(0, 255)

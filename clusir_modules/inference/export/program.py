@@ -34,8 +34,8 @@ def export_program(net: nn.Module, *, dynamic_batch: bool = False) -> ExportedPr
     Only the chosen experts of a :class:`ClusterMoE` run in it, as in the network.
 
     Args:
-        net: any network from ``(B, C, H, W)`` to an image or to several of which the first is the final one. It is
-            traced in evaluation mode, on the device where it is, and left as it was.
+        net: any network from ``(B, C, H, W)`` to an image or to several, the final one first. It is traced in
+            evaluation mode, on the device where it is, and left as it was.
         dynamic_batch: take any number of images, not just one. The convolutions that have kernels of their own for
             each image then run as sums of shifted products, several times as slow.
 

@@ -1,4 +1,4 @@
-"""A stack of gated convolution experts of which each image runs only its own."""
+"""A stack of gated convolution experts; each image runs only those that were chosen for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_not_empty, check_number, check_positive
@@ -93,17 +94,17 @@ class GatedConvExperts(nn.Module):
         size = (x.shape[2], x.shape[3])
         expand, depthwise, depthwise_bias, project, bias = self._gather(indices, eager_autocast_type(x))
         hidden = dynamic_depthwise(
-            mix_channels(channels_last_rows(x), expand.flatten(1, 2).transpose(1, 2), None, size),
+            mix_channels(channels_last_rows(x), rearrange(expand, "b k hidden c -> b c (k hidden)"), None, size),
             depthwise.flatten(1, 2),
             depthwise_bias.flatten(1, 2),
             padding=self.kernel_size // 2,
         )
         # pixels first, so that the gradient of the two halves is put together in the layout of the convolution
-        halves = hidden.permute(2, 3, 0, 1).unflatten(3, (-1, 2, self.hidden_dim))
-        gated = gate(halves, 4).flatten(3).flatten(0, 1).transpose(0, 1)
-        weights = weights.to(project.dtype).unsqueeze(2)
-        project = (project * weights.unsqueeze(3)).flatten(1, 2)
-        return mix_channels(gated, project, weights.transpose(1, 2) @ bias, size)
+        halves = rearrange(hidden, "b (k two hidden) h w -> h w b k two hidden", two=2, hidden=self.hidden_dim)
+        gated = rearrange(gate(halves, 4), "h w b k hidden -> b (h w) (k hidden)")
+        weights = rearrange(weights.to(project.dtype), "b k -> b k 1")
+        project = rearrange(project * weights.unsqueeze(3), "b k hidden c -> b (k hidden) c")
+        return mix_channels(gated, project, weights.mT @ bias, size)
 
     def _gather(self, indices: Tensor, dtype: torch.dtype | None) -> list[Tensor]:
         """Parameters ``(B, k, ...)`` of the chosen experts, for ``dtype`` all cast by one kernel."""

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from einops import repeat
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_heads, check_not_empty, check_number, check_positive
@@ -167,8 +168,8 @@ class DAFMM(nn.Module):
         return kernels, gains.unflatten(1, (self.num_heads, NUM_BANDS))
 
     def _split(self, x: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
-        kernels = kernels.to(x.dtype).unsqueeze(2).expand(-1, -1, self.dim // self.num_heads, -1).flatten(1, 2)
-        kernels = kernels.unflatten(2, (self.kernel_size, self.kernel_size))
+        width = self.dim // self.num_heads  # a head has one kernel for all its channels
+        kernels = repeat(kernels.to(x.dtype), "b head (h w) -> b (head c) h w", c=width, h=self.kernel_size)
         with full_precision(x):  # autocast would convolve in its own type, and low + high is x in its type
             low = dynamic_depthwise(extend_by_edge(x, self.kernel_size // 2), kernels)
         return low, x - low

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_heads
@@ -113,7 +114,7 @@ def mix_channels(rows: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[
     """
     weight = weight.to(rows.dtype)
     y = rows @ weight if bias is None else torch.baddbmm(bias.to(rows.dtype), rows, weight)
-    return y.unflatten(1, size).permute(0, 3, 1, 2)
+    return rearrange(y, "b (h w) d -> b d h w", h=size[0], w=size[1])
 
 
 class TransposedAttention(nn.Module):
@@ -163,8 +164,8 @@ class TransposedAttention(nn.Module):
             similarity = channel_similarity(query_key, self.num_heads)
             attention = (similarity * widen(self.temperature)).softmax(dim=-1).to(project.dtype)
             # attention and output projection are both matrices over channels: one product instead of two passes
-            project = project.view(self.dim, self.num_heads, -1).permute(1, 2, 0)
-            weight = (attention.transpose(-2, -1) @ project).flatten(1, 2)
+            project = rearrange(project, "out (head c) 1 1 -> head c out", head=self.num_heads)
+            weight = rearrange(attention.mT @ project, "b head c out -> b (head c) out")
             return mix_channels(value, weight, bias, (x.shape[2], x.shape[3]))
 
     def extra_repr(self) -> str:
