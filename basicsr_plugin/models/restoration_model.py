@@ -38,8 +38,6 @@ from basicsr_plugin.run.progress import Progress
 from basicsr_plugin.run.schedulers import LinearWarmupCosineLR, find_scheduler
 from basicsr_plugin.run.stepper import Stepper, eagerly
 from clusir_modules.data import DeviceDegrader
-from clusir_modules.serialization.network_files import network_metadata
-from clusir_modules.serialization.pretrained import Pretrained
 
 __all__ = ["RestorationModel"]
 
@@ -94,7 +92,7 @@ class RestorationModel(SRModel):
     def init_training_settings(self) -> None:
         """Set up everything that only training needs."""
         train, net = self.options.train, self.get_bare_model(self.net_g)
-        _require_reproducible(net)
+        states.require_reproducible(net)
         self.net_g.train()
         objective = Objective(list(train.loss_options().values()), net).to(self.device)
         if train.cuda_graph:
@@ -357,15 +355,11 @@ class RestorationModel(SRModel):
             ValueError: A network could not be made again from its configuration: a part of it is not registered, or was
                 exchanged. Nothing is written.
         """
-        if self.options.rank:
-            return
-        nets = [self.get_bare_model(n) for n in (net if isinstance(net, list) else [net])]
-        keys = param_key if isinstance(param_key, list) else [param_key]
-        for bare in nets:
-            _require_reproducible(bare)
-        weights = {key: bare.state_dict() for key, bare in zip(keys, nets, strict=True)}
-        label = "latest" if current_iter == -1 else current_iter
-        self.states.save_weights(weights, f"{net_label}_{label}", network_metadata(nets[0]))
+        if self.options.rank == 0:
+            nets = [self.get_bare_model(n) for n in (net if isinstance(net, list) else [net])]
+            keys = param_key if isinstance(param_key, list) else [param_key]
+            label = "latest" if current_iter == -1 else current_iter
+            self.states.save_weights(dict(zip(keys, nets, strict=True)), f"{net_label}_{label}")
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Write what resuming needs besides the weights; nothing for the final save, and by the first process only.
@@ -430,12 +424,6 @@ class RestorationModel(SRModel):
             ValueError: The file is refused or damaged, or does not fit the network.
         """
         states.load_into(self.get_bare_model(net), Path(load_path), strict=bool(strict), param_key=param_key)
-
-
-def _require_reproducible(net: nn.Module) -> None:
-    """Refuse one of the library's networks that its checkpoint could not make again."""
-    if isinstance(net, Pretrained):
-        net.require_reproducible()
 
 
 register_once(MODEL_REGISTRY, RestorationModel)

@@ -21,6 +21,8 @@ from clusir_modules.serialization.checkpoints import (
     read_checkpoint,
     read_state_dict,
 )
+from clusir_modules.serialization.network_files import network_metadata
+from clusir_modules.serialization.pretrained import Pretrained
 
 __all__ = [
     "FORMATS",
@@ -31,6 +33,7 @@ __all__ = [
     "load_into",
     "read_state",
     "read_weights",
+    "require_reproducible",
     "write_state",
     "write_weights",
 ]
@@ -82,6 +85,16 @@ def _ema_stem(stem: str) -> str:
     return f"{network}_ema_{iteration}"
 
 
+def require_reproducible(net: nn.Module) -> None:
+    """Refuse one of the library's networks that its checkpoint could not make again.
+
+    Raises:
+        ValueError: A part of it is not registered, or was exchanged.
+    """
+    if isinstance(net, Pretrained):
+        net.require_reproducible()
+
+
 class States:
     """The files of one run.
 
@@ -107,10 +120,17 @@ class States:
         """Whether a training state is one of this run."""
         return path is not None and Path(path).absolute().parent == self.training_states.absolute()
 
-    def save_weights(
-        self, weights: Mapping[str, Mapping[str, Tensor]], stem: str, metadata: Mapping[str, str] | None
-    ) -> None:
-        """Write the weights of a network, see :func:`write_weights`."""
+    def save_weights(self, nets: Mapping[str, nn.Module], stem: str) -> None:
+        """Write the weights of a network, and of its moving average, see :func:`write_weights`.
+
+        Raises:
+            OSError: A file cannot be written.
+            ValueError: See :func:`require_reproducible`; nothing is written.
+        """
+        for net in nets.values():
+            require_reproducible(net)
+        weights = {kind: net.state_dict() for kind, net in nets.items()}
+        metadata = network_metadata(next(iter(nets.values())))
         write_weights(weights, self.models, stem, self.file_format, metadata)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
