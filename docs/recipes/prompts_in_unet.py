@@ -42,8 +42,8 @@ net = PromptedUNet(DRUNet(in_nc=3, out_nc=3, nc=list(dims), nb=1), dims)
 tasks, generator = (GaussianNoise(50), LowLight()), torch.Generator().manual_seed(0)
 photograph, kept_out = (torch.from_numpy(p()).permute(2, 0, 1).float() / 255 for p in (astronaut, chelsea))
 squares = photograph.unfold(1, 64, 64).unfold(2, 64, 64).permute(1, 2, 0, 3, 4).flatten(0, 1)
-optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
-for _ in range(70):
+optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+for _ in range(90):
     clean = squares[torch.randint(len(squares), (6,))]
     loss = (net(torch.stack([tasks[i % 2](image, generator) for i, image in enumerate(clean)])) - clean).abs().mean()
     optimizer.zero_grad()
