@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from torch import Tensor, nn
@@ -46,6 +46,14 @@ class StageFeatures(NamedTuple):
     encoded: tuple[Tensor, ...]
     decoded: tuple[Tensor, ...]
     routings: tuple[Routing, ...]
+
+
+def _not_compiled(module: nn.Module) -> Iterator[nn.Module]:
+    """Modules in ``module`` that no compiled one holds, which casts its weights itself."""
+    yield module
+    for child in module.children():
+        if getattr(child, "_compiled_call_impl", None) is None:
+            yield from _not_compiled(child)
 
 
 class _DecoderLevel(nn.Module):
@@ -188,7 +196,7 @@ class ClusIRStage(ClusIREncoder):
         together = [self.head, *self.downs, *(cast(_DecoderLevel, level).up for level in self.decoder)]
         if self.grad_checkpointing:  # a block must do the same when it runs again, outside of this context
             return together
-        for module in self.modules():
+        for module in _not_compiled(self):
             if isinstance(module, (WTB, GatedFeedForward)):
                 together.append(module)
             elif isinstance(module, DAFMM):
