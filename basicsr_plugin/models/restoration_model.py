@@ -22,6 +22,7 @@ from basicsr_plugin.compat.registration import register_once
 from basicsr_plugin.data.degrading import build_degrader
 from basicsr_plugin.data.progressive_patches import ProgressivePatches
 from basicsr_plugin.losses.objective import Objective
+from basicsr_plugin.models.compiling import compile_network
 from basicsr_plugin.models.inference import restore
 from basicsr_plugin.models.tensorboard import Board
 from basicsr_plugin.models.validation import Validator
@@ -137,8 +138,8 @@ class RestorationModel(SRModel):
             if not hasattr(net, "set_grad_checkpointing"):
                 raise ValueError(f"train.grad_checkpointing: {type(net).__name__} has no set_grad_checkpointing")
             net.set_grad_checkpointing(True)
-        if train is not None and train.compile:
-            net.compile()
+        if train is not None:
+            compile_network(net, train.compile)
         if self.options.dist:
             devices = [torch.cuda.current_device()] if self.device.type == "cuda" else None
             return DistributedDataParallel(
@@ -219,7 +220,7 @@ class RestorationModel(SRModel):
         """Restore ``self.lq``, with the averaged network if there is one."""
         net = self.average.net if self.average is not None else self.get_bare_model(self.net_g)
         val = self.validator.options
-        with eagerly(self.train_options is not None and self.train_options.compile):
+        with eagerly(self.train_options is not None and bool(self.train_options.compile)):
             self.output = restore(
                 net, self.lq, size_multiple=val.size_multiple or 1, tile=val.tile, overlap=val.overlap or 0
             )

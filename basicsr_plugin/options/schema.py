@@ -91,7 +91,7 @@ class TrainOptions(Options, kw_only=True):
     accum_iter: Positive = 1
     grad_clip: bool = False
     grad_clip_max_norm: Annotated[float, Meta(gt=0)] | None = None
-    compile: bool = False
+    compile: bool | Literal["blocks"] = False
     cuda_graph: bool = False
     channels_last: bool = False
     grad_checkpointing: bool = False

@@ -83,7 +83,7 @@ class Stepper:
         self.accum_iter = settings.accum_iter
         self.max_norm = settings.grad_clip_max_norm if settings.grad_clip else float("inf")
         self.amp_dtype = _AMP_DTYPES[settings.amp]
-        self.compiled = settings.compile
+        self.compiled = bool(settings.compile)
         self.seed = seed
         self.rank = rank
         self.asked = asked

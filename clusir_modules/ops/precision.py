@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -56,7 +56,7 @@ def cast_once(x: Tensor, *blocks: nn.Module) -> AbstractContextManager[object]:
     dtype = eager_autocast_type(x)
     if dtype is None:
         return nullcontext()
-    convolutions = [module for block in blocks for module in block.modules() if _is_plain_convolution(module)]
+    convolutions = [module for block in blocks for module in _not_compiled(block) if _is_plain_convolution(module)]
     if _CAST.get().keys() >= set(convolutions):
         return nullcontext()
     return _CastOnce(convolutions, dtype)
@@ -111,6 +111,14 @@ class _CastOnce:
 
     def __exit__(self, *raised: object) -> None:
         _CAST.reset(self._before)
+
+
+def _not_compiled(module: nn.Module) -> Iterator[nn.Module]:
+    """``module`` and the modules in it, without those that are compiled by themselves, which cast their own weights."""
+    yield module
+    for child in module.children():
+        if getattr(child, "_compiled_call_impl", None) is None:
+            yield from _not_compiled(child)
 
 
 def _is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from basicsr_plugin.run.checking import _check_metric
 from torch import Tensor
 
 from basicsr_plugin.metrics import perceptual_metrics
 from basicsr_plugin.metrics.validation_metrics import ValidationMetrics
 from basicsr_plugin.options.schema import ValOptions
+from basicsr_plugin.run.preflight import _check_metric
 from clusir_modules.extras import install_hint
 
 COMPARED = {"type": "calculate_pyiqa", "metric": "lpips", "better": "lower"}
