@@ -115,7 +115,7 @@ def test_a_temperature_takes_back_what_the_clusters_are_too_sure_of(tmp_path: Pa
         posterior[0, seen] = 0.99
         routing = cm.choose_experts(torch.ones(1, 1), 1, cluster_probs=posterior)
         task = ("noise 25", "rain")[kind]
-        evaluations.append(Evaluation(task, (0, 0), (0, 0), (routing, routing), (torch.zeros(3, 1, 1),) * 3))
+        evaluations.append(Evaluation(task, (0, 0), (0, 0), (routing, routing), (torch.zeros(3, 1, 1),) * 3, 0.0))
     confidence_report(evaluations, tmp_path)
     for row in json.loads((tmp_path / "quality_confidence.json").read_text()):
         assert row["expected calibration error"] > 0.2
