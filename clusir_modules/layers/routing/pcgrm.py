@@ -122,7 +122,7 @@ class PCGRM(nn.Module):
             if self.fallback is None:
                 return routing
             least = 1 / self.num_clusters
-            share = ((routing.confidence - least) / (self.fallback - least)).clamp(0, 1)
+            share = ((cluster_probs.amax(dim=1) - least) / (self.fallback - least)).clamp(0, 1)
             return routing._replace(topk_weights=routing.topk_weights * share.unsqueeze(1))
 
     def extra_repr(self) -> str:
