@@ -123,7 +123,9 @@ class PCGRM(nn.Module):
                 return routing
             least = 1 / self.num_clusters
             share = ((cluster_probs.amax(dim=1) - least) / (self.fallback - least)).clamp(0, 1)
-            return routing._replace(topk_weights=routing.topk_weights * share.unsqueeze(1))
+            weights = routing.topk_weights * share.unsqueeze(1)
+            # not by _replace, which torch 2.8 does not compile
+            return Routing(cluster_probs, expert_probs, weights, routing.topk_indices, routing.prompt, logits)
 
     def extra_repr(self) -> str:
         fallback = "" if self.fallback is None else f", fallback={self.fallback:g}"

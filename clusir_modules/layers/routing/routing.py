@@ -121,4 +121,5 @@ def expand_routing(routing: Routing, batch: int) -> Routing:
         return routing
     if given != 1:
         raise ValueError(f"routing must belong to 1 or to {batch} images, got {given}")
-    return Routing._make(None if value is None else value.expand(batch, *value.shape[1:]) for value in routing)
+    expanded = [None if value is None else value.expand(batch, *value.shape[1:]) for value in routing]
+    return Routing(*expanded)  # type: ignore[arg-type]  # the last field may be None
