@@ -7,7 +7,7 @@ import torch
 
 deepinv = pytest.importorskip("deepinv", reason="the extra `deepinv` is not installed")
 
-from clusir_modules.integrations.deepinv import BlindDenoiser  # noqa: E402
+from clusir_modules.integrations.deepinv import BlindDenoiser  # noqa: E402 - needs the package above
 
 
 @torch.no_grad()

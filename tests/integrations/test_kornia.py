@@ -7,8 +7,8 @@ import torch
 
 kornia = pytest.importorskip("kornia.augmentation", reason="the extra `kornia` is not installed")
 
-from clusir_modules.data import GaussianNoise, Haze  # noqa: E402
-from clusir_modules.integrations.kornia import RandomDegradation  # noqa: E402
+from clusir_modules.data import GaussianNoise, Haze  # noqa: E402 - needs the package above
+from clusir_modules.integrations.kornia import RandomDegradation  # noqa: E402 - needs the package above
 
 CLEAN = torch.rand(5, 3, 16, 20, generator=torch.Generator().manual_seed(3))
 

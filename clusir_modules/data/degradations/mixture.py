@@ -137,7 +137,7 @@ def check_steps(instance: Degradation, *, least: int = 0) -> None:
         TypeError: it is no sequence of :class:`Degradation`.
         ValueError: there are too few.
     """
-    given = getattr(instance, "steps")  # noqa: B009
+    given = getattr(instance, "steps")  # noqa: B009 - a name that not every degradation has
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise TypeError(f"steps must be a sequence of degradations, got {given!r}")
     if len(given) < least:
