@@ -30,12 +30,7 @@ class PretrainedClusIR(Pretrained):
 
     parts: ClassVar[Mapping[str, Registry]] = PARTS
     shapeless: ClassVar[tuple[str, ...]] = ("top_k", "num_prompt_heads", "wave", "halved_levels")
-    landmark: ClassVar[str] = _SKELETON[0]
-
-    @classmethod
-    def recognizes(cls, weights: Mapping[str, Any]) -> bool:
-        """Whether a state dict is one of ClusIR."""
-        return all(name in weights for name in _SKELETON)
+    skeleton: ClassVar[tuple[str, ...]] = _SKELETON
 
     @classmethod
     def settings_of(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -32,12 +32,7 @@ class PretrainedMPRNet(Pretrained):
     """Base class of MPRNet: recognizes its state dicts and reads the settings from their shapes."""
 
     renamed: ClassVar[Mapping[str, str]] = MappingProxyType({"image_channels": "in_channels"})
-    landmark: ClassVar[str] = _SKELETON[0]
-
-    @classmethod
-    def recognizes(cls, weights: Mapping[str, Any]) -> bool:
-        """Whether a state dict is one of MPRNet."""
-        return all(name in weights for name in _SKELETON)
+    skeleton: ClassVar[tuple[str, ...]] = _SKELETON
 
     @classmethod
     def settings_of(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -98,8 +98,8 @@ def network_entries(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Of several copies the averaged one is taken.
     """
     for network in NETWORKS.values():
-        landmark = getattr(network, "landmark", "")
-        holders = [name.removesuffix(landmark) for name in weights if landmark and name.endswith(landmark)]
+        landmarks = getattr(network, "skeleton", ())[:1]
+        holders = [name.removesuffix(mark) for mark in landmarks for name in weights if name.endswith(mark)]
         holders = [holder for holder in holders if not holder or holder.endswith(".")]
         if holders and "" not in holders:
             holder = next((holder for holder in holders if "ema" in holder or "average" in holder), holders[0])

@@ -53,14 +53,14 @@ class Pretrained(_Base):
             keyword; a keyword that takes a dataclass of factories has an entry ``keyword.field`` for each field.
         shapeless: settings that no shape shows.
         renamed: new names of settings by the names that older files have.
-        landmark: an entry that every state dict of the class has.
+        skeleton: entries that every state dict of the class has, and together no other.
     """
 
     config: dict[str, Any]
     parts: ClassVar[Mapping[str, Registry]] = MappingProxyType({})
     shapeless: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    landmark: ClassVar[str] = ""
+    skeleton: ClassVar[tuple[str, ...]] = ()
     _defaults: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -169,7 +169,7 @@ class Pretrained(_Base):
     @classmethod
     def recognizes(cls, weights: Mapping[str, Any]) -> bool:
         """Whether a state dict is one of this class, whatever its settings."""
-        return False
+        return bool(cls.skeleton) and all(name in weights for name in cls.skeleton)
 
     @classmethod
     def settings_of(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
