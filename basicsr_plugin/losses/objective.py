@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,6 +26,7 @@ _NAMES = {
     "load_balance": "l_balance",
     "orthogonality": "l_orthogonality",
     "cluster_information": "l_information",
+    "cluster_task_information": "l_task_information",
     "router_z": "l_z",
 }
 
@@ -34,9 +36,10 @@ class Objective(nn.Module):
 
     A term on the picture is a loss of BasicSR's registry, called with (prediction, target) for every stage; its value
     is the sum over the stages, each times its weight in ``stages``. A term on the routing is a function of
-    ``ROUTING_LOSS_REGISTRY``, called with (routings, net). Every term is logged as it is and added times its
-    ``weight``. Statistics of a batch, such as ``load_balance``, are means over the parts with accumulation or several
-    processes, which is not their value for the whole batch; with ``all_reduce`` the processes share one statistic.
+    ``ROUTING_LOSS_REGISTRY``, called with (routings, net), and with ``tasks`` if it has that keyword. Every term is
+    logged as it is and added times its ``weight``. Statistics of a batch, such as ``load_balance``, are means over the
+    parts with accumulation or several processes, which is not their value for the whole batch; with ``all_reduce`` the
+    processes share one statistic.
 
     Args:
         losses: The terms; at least one is on the picture.
@@ -51,13 +54,14 @@ class Objective(nn.Module):
         super().__init__()
         self.criteria = nn.ModuleList()
         self.pictures: list[tuple[str, LossOptions]] = []
-        self.routings: list[tuple[str, float, Callable[..., Tensor]]] = []
+        self.routings: list[tuple[str, float, Callable[..., Tensor], bool]] = []
         used: dict[str, int] = {}
         for loss in losses:
             name = _numbered(loss.name or _NAMES.get(loss.type, f"l_{loss.type}"), used)
             if loss.type in ROUTING_LOSS_REGISTRY:
-                term = partial(ROUTING_LOSS_REGISTRY.get(loss.type), **loss.settings)
-                self.routings.append((name, loss.weight, term))
+                function = ROUTING_LOSS_REGISTRY.get(loss.type)
+                told = "tasks" in inspect.signature(function).parameters
+                self.routings.append((name, loss.weight, partial(function, **loss.settings), told))
                 _require_routing(loss, net)
             else:
                 self.criteria.append(LOSS_REGISTRY.get(loss.type)(**loss.settings))
@@ -71,7 +75,12 @@ class Objective(nn.Module):
         return bool(self.routings)
 
     def forward(
-        self, outputs: Tensor | Sequence[Tensor], target: Tensor, routings: Any, net: nn.Module
+        self,
+        outputs: Tensor | Sequence[Tensor],
+        target: Tensor,
+        routings: Any,
+        net: nn.Module,
+        tasks: Tensor | None = None,
     ) -> tuple[Tensor, OrderedDict[str, Tensor]]:
         """Evaluate the loss.
 
@@ -80,12 +89,14 @@ class Objective(nn.Module):
             target: Shape (B, C, H, W).
             routings: What the network returned for ``return_routing``, or None.
             net: The bare network.
+            tasks: Number of each sample's task, shape (B,), for terms on the routing that ask for it.
 
         Returns:
             The loss, and every term by the name it is logged as, the loss itself included as ``l_total``.
 
         Raises:
-            ValueError: The network has another number of stages than an entry of ``stages``.
+            ValueError: The network has another number of stages than an entry of ``stages``, or a term asks for tasks
+                and the data set names none.
         """
         stages = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         terms: OrderedDict[str, Tensor] = OrderedDict()
@@ -95,8 +106,9 @@ class Objective(nn.Module):
                 terms[label] = raw
                 parts.append(weighted)
         total = torch.stack(parts).sum()
-        for name, weight, term in self.routings:
-            terms[name] = term(routings, net)
+        for name, weight, term, told in self.routings:
+            more = {"tasks": _require_tasks(name, tasks)} if told else {}
+            terms[name] = term(routings, net, **more)
             total = total + weight * terms[name]
         terms["l_total"] = total
         return total, terms
@@ -139,6 +151,14 @@ def _stage_weights(loss: LossOptions, stages: int) -> list[float]:
 def _numbered(name: str, used: dict[str, int]) -> str:
     used[name] = used.get(name, 0) + 1
     return name if used[name] == 1 else f"{name}_{used[name]}"
+
+
+def _require_tasks(name: str, tasks: Tensor | None) -> Tensor:
+    if tasks is None:
+        raise ValueError(
+            f"the loss {name} needs the task of each sample, task_id, which AllInOneDataset gives; got none"
+        )
+    return tasks
 
 
 def _require_routing(loss: LossOptions, net: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """Losses on routings, by the names that ``train.losses`` gives them: functions (routings, net) -> scalar.
 
-A project adds its own by ``@ROUTING_LOSS_REGISTRY.register()`` in a module that ``imports:`` names.
+One with a keyword ``tasks`` also gets the number of each sample's task, integers (B,), as ``AllInOneDataset`` gives it
+in ``task_id``. A project adds its own by ``@ROUTING_LOSS_REGISTRY.register()`` in a module that ``imports:`` names.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from clusir_modules.losses.routing import cluster_information_loss, load_balance
 __all__ = [
     "ROUTING_LOSS_REGISTRY",
     "cluster_information",
+    "cluster_task_information",
     "load_balance",
     "orthogonality",
     "returns_routing",
@@ -47,6 +49,14 @@ def orthogonality(routings: Sequence[Routing], net: nn.Module) -> Tensor:
 def cluster_information(routings: Sequence[Routing], net: nn.Module, *, all_reduce: bool = False) -> Tensor:
     """Each image sure of its cluster, all clusters used, see ``clusir_modules.cluster_information_loss``."""
     return cluster_information_loss(routings, all_reduce=all_reduce)
+
+
+@ROUTING_LOSS_REGISTRY.register()
+def cluster_task_information(
+    routings: Sequence[Routing], net: nn.Module, *, tasks: Tensor, all_reduce: bool = False
+) -> Tensor:
+    """Images of one task in one cluster, see ``clusir_modules.cluster_information_loss`` with labels."""
+    return cluster_information_loss(routings, tasks, all_reduce=all_reduce)
 
 
 @ROUTING_LOSS_REGISTRY.register()

@@ -166,12 +166,13 @@ class RestorationModel(SRModel):
         super().update_learning_rate(current_iter, warmup_iter)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Take a batch: "lq", and if there is a ground truth "gt"; "lq_path" is used in messages.
+        """Take a batch: "lq", and if there is a ground truth "gt"; "lq_path" is used in messages, "task_id" by losses.
 
         A batch without "lq" waits to be degraded until its iteration is known.
         """
         self.lq_paths = list(data.get("lq_path", ()))
         self.tasks = list(data.get("task", ()))
+        self.task_ids = data.get("task_id")
         self.clean = data if self.degrader is not None and "lq" not in data else None
         if self.clean is None:
             self._take_pictures(data["lq"], data.get("gt"))
@@ -196,7 +197,8 @@ class RestorationModel(SRModel):
         if self.gt is None:
             raise ValueError(f"training needs a ground truth, got none for {self.lq_paths}")
         crop = self.patches.crop if self.patches is not None else None
-        step = self.stepper.take(self.lq, self.gt, current_iter, paths=self.lq_paths, crop=crop)
+        tasks = None if self.task_ids is None else self.task_ids.to(self.device, non_blocking=True)
+        step = self.stepper.take(self.lq, self.gt, current_iter, tasks=tasks, paths=self.lq_paths, crop=crop)
         if step.taken and self.average is not None:
             self.average.update(self.get_bare_model(self.net_g))
         self.output = step.output

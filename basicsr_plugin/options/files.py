@@ -29,6 +29,7 @@ __all__ = [
 
 _INTEGER = re.compile(r"[-+]?\d+")
 _FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+_WORD_OR_VALUE = ("num_gpu", "compile")
 _FLOAT_WITH_EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 _DEEPEST = 50
 _MOST_NODES = 100_000
@@ -139,7 +140,8 @@ def override(options: Any, entries: Sequence[str]) -> None:
 
     Args:
         options: Options, changed in place.
-        entries: See above. The value is read by :func:`parse_value`, unless the option holds a text: it stays one.
+        entries: See above. The value is read by :func:`parse_value`, unless the option holds a text: it stays one, but
+            for ``num_gpu: auto`` and ``compile: blocks``, which are words where others are values.
 
     Raises:
         ValueError: An entry has no ``=``, or its section is not in the options.
@@ -155,7 +157,9 @@ def override(options: Any, entries: Sequence[str]) -> None:
         if not isinstance(section, dict):
             raise ValueError(f"--force_yml {entry!r}: the option file has no section {':'.join(sections)!r}")
         value = parse_value(text.strip())
-        keeps_text = isinstance(section.get(key), str) and not isinstance(value, list | None)
+        keeps_text = (
+            isinstance(section.get(key), str) and not isinstance(value, list | None) and key not in _WORD_OR_VALUE
+        )
         section[key] = text.strip() if keeps_text else value
 
 

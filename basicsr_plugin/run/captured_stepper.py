@@ -85,6 +85,7 @@ class CapturedStepper(Stepper):
         gt: Tensor,
         iteration: int,
         *,
+        tasks: Tensor | None = None,
         paths: Sequence[str] = (),
         crop: Callable[..., tuple[Tensor, Tensor]] | None = None,
     ) -> Step:
@@ -92,7 +93,8 @@ class CapturedStepper(Stepper):
         if self.captured is None:
             self.captured = self._build()
         seed = iteration_seed(self.seed, iteration, self.rank)
-        now = _Iteration(iteration, {"lq": lq, "gt": gt}, list(paths), seed)
+        batch = {"lq": lq, "gt": gt} if tasks is None else {"lq": lq, "gt": gt, "tasks": tasks}
+        now = _Iteration(iteration, batch, list(paths), seed)
         self.captured.accumulate(now.batch, seed, first=(iteration - 1) % self.accum_iter == 0)
         output, routings = self.captured.kept
         self.settle()  # the iteration before this one, with the weights that it left
@@ -118,8 +120,10 @@ class CapturedStepper(Stepper):
             capture=self.device.type == "cuda",
         )
 
-    def _captured_part(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, Mapping[str, Tensor], Any]:
-        total, terms, output, routings = self._evaluate(lq, gt)
+    def _captured_part(
+        self, lq: Tensor, gt: Tensor, tasks: Tensor | None = None
+    ) -> tuple[Tensor, Mapping[str, Tensor], Any]:
+        total, terms, output, routings = self._evaluate(lq, gt, tasks)
         return total, terms, (output, routings)
 
     def settle(self) -> dict[str, float] | None:

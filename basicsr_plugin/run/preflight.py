@@ -263,7 +263,7 @@ def _check_loss(section: str, loss: LossOptions) -> None:
     if loss.type not in known:
         raise ValueError(f"{section}.type is {loss.type!r}, which is not registered{suggest(loss.type, known)}")
     function = (ROUTING_LOSS_REGISTRY if on_routing else LOSS_REGISTRY).get(loss.type)
-    check_part(section, loss.settings, function, skip=("routings", "net", "loss_weight"))
+    check_part(section, loss.settings, function, skip=("routings", "net", "tasks", "loss_weight"))
     if on_routing and loss.stages is not None:
         raise ValueError(f"{section}.stages is for losses on the picture, got {loss.stages!r} for {loss.type}")
     if loss.type == "PerceptualLoss":  # building it would load the weights of VGG

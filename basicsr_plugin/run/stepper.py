@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -88,6 +89,15 @@ class Stepper:
         self.rank = rank
         self.asked = asked
         self.device = next(net.parameters()).device
+        if (
+            self.amp_dtype is not None
+            and self.device.type == "cpu"
+            and torch.backends.cpu.get_cpu_capability() == "AVX2"
+        ):
+            logging.getLogger("basicsr").warning(
+                f"train.amp: {settings.amp} is slow here: the processor has no such arithmetic (AVX2 alone), and a "
+                "step takes several times as long as with train.amp: ~"
+            )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype is torch.float16)
         self.skipped = SkippedSteps(settings.max_skipped_steps)
         self.stop_agreed = 0
@@ -101,6 +111,7 @@ class Stepper:
         gt: Tensor,
         iteration: int,
         *,
+        tasks: Tensor | None = None,
         paths: Sequence[str] = (),
         crop: Callable[[Tensor, Tensor, int, torch.Generator], tuple[Tensor, Tensor]] | None = None,
     ) -> Step:
@@ -110,6 +121,7 @@ class Stepper:
             lq: Input, shape (B, C, H, W).
             gt: Target, likewise.
             iteration: Counted from 1.
+            tasks: Number of each sample's task, shape (B,), for losses that are told.
             paths: File of each sample, for messages.
             crop: Cuts both down to what the iteration trains on.
 
@@ -124,6 +136,7 @@ class Stepper:
         if crop is not None:
             lq, gt = crop(lq, gt, iteration, torch.Generator().manual_seed(seed))
             paths = paths[: len(lq)]
+            tasks = None if tasks is None else tasks[: len(lq)]
         steps_now = iteration % self.accum_iter == 0
         if (iteration - 1) % self.accum_iter == 0:
             self.optimizer.zero_grad()
@@ -131,7 +144,7 @@ class Stepper:
             self._leaves_out = False
         self._paths += paths
         with self._gradient_exchange(steps_now):
-            total, terms, output, routings = self._evaluate(lq, gt)
+            total, terms, output, routings = self._evaluate(lq, gt, tasks)
             bad = find_nonfinite_terms(terms)
             # All processes leave out the same step: gradients are exchanged in the backward pass.
             if self._agree(bool(bad)) and not self._leaves_out:
@@ -146,12 +159,14 @@ class Stepper:
         """Terms of the latest iteration's loss if :meth:`take` could not give them yet, else None."""
         return None
 
-    def _evaluate(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, Mapping[str, Tensor], Tensor, Any]:
+    def _evaluate(
+        self, lq: Tensor, gt: Tensor, tasks: Tensor | None
+    ) -> tuple[Tensor, Mapping[str, Tensor], Tensor, Any]:
         """The loss, its terms by name, the final picture, and the routings if anybody wants them."""
         outputs, routings = self._run(self.net, lq)
         if self.amp_dtype is not None:
             outputs = outputs.float() if isinstance(outputs, Tensor) else [stage.float() for stage in outputs]
-        total, terms = self.objective(outputs, gt, routings, bare(self.net))
+        total, terms = self.objective(outputs, gt, routings, bare(self.net), tasks)
         return total, terms, (outputs if isinstance(outputs, Tensor) else outputs[0]).detach(), routings
 
     def _run(self, net: nn.Module, lq: Tensor) -> tuple[Any, Any]:

@@ -74,36 +74,61 @@ def _entropy(probs: Tensor) -> Tensor:
     return torch.special.entr(probs.clamp_min(torch.finfo(probs.dtype).tiny)).sum(dim=-1)
 
 
-def cluster_information_loss(routings: Routing | Sequence[Routing], *, all_reduce: bool = False) -> Tensor:
+def _label_means(probs: Tensor, labels: Tensor) -> Tensor:
+    """For each image the mean over the images that share its label; both ``(B, L)``."""
+    same = (labels[:, None] == labels[None, :]).to(probs.dtype)
+    return same @ probs / same.sum(dim=1, keepdim=True)
+
+
+def cluster_information_loss(
+    routings: Routing | Sequence[Routing], labels: Tensor | None = None, *, all_reduce: bool = False
+) -> Tensor:
     r"""Negative mutual information between image and cluster, as a share of its maximum, averaged over the routers.
 
     .. math:: \frac{\operatorname{mean}_b H(p(c|x_b)) - H(\operatorname{mean}_b p(c|x_b))}{\log L}
 
-    Minimal where each image is sure of its cluster and the batch uses all clusters alike.
+    Minimal where each image is sure of its cluster and the batch uses all clusters alike. With ``labels`` it is the
+    information between *label* and cluster: :math:`p(c|x_b)` in the first term is replaced by its mean over the images
+    with the label of :math:`x_b`. Images of one label are then to share a cluster. The router is told the labels in
+    training; the network never sees them.
 
     Args:
         routings: one :class:`Routing` or one for each router.
+        labels: what each image shows, such as the number of its degradation: integers ``(B,)`` on the routing's device,
+            compared with each other only. None: each image is a label of its own.
         all_reduce: take the mean over the batches of all processes inside the second entropy, as in
             :func:`load_balance_loss`. The first term stays this process's, which averaging over the processes makes
             the mean of all.
 
     Returns:
-        A scalar in ``[-1, 0]``; always 0 for a batch of one image or a router of one cluster. With ``all_reduce`` this
-        holds for the mean over the processes and the union of their batches.
+        A scalar in ``[-1, 0]``; always 0 for a batch of one image or of one label, or a router of one cluster. With
+        ``all_reduce`` this holds for the mean over the processes and the union of their batches.
 
     Raises:
-        TypeError: what is given is neither a routing nor a sequence of them.
-        ValueError: an empty sequence, or an empty batch.
+        TypeError: what is given is neither a routing nor a sequence of them, or ``labels`` are not integers.
+        ValueError: an empty sequence, an empty batch, or ``labels`` of another shape than ``(B,)``.
 
-    Note: a statistic of the batch at hand, see :func:`load_balance_loss`. This project's choice, after Bridle et al.,
-    "Unsupervised classifiers, mutual information and 'phantom targets'", NIPS 1991.
+    Note: a statistic of the batch at hand, see :func:`load_balance_loss`. In a batch with few images of a label the
+    information is over-estimated: a label that comes up once counts as its image. This project's choice, after Bridle
+    et al., "Unsupervised classifiers, mutual information and 'phantom targets'", NIPS 1991.
     """
     clusters = [routing.cluster_probs for routing in _as_sequence(routings)]
+    if labels is not None:
+        _check_labels(labels, len(clusters[0]))
     terms = []
     for probs, mean in zip(clusters, _batch_means(clusters, all_reduce=all_reduce)):
-        information = _entropy(mean) - _entropy(probs).mean()
+        given = probs if labels is None else _label_means(probs, labels)
+        information = _entropy(mean) - _entropy(given).mean()
         terms.append(-information / math.log(max(probs.shape[1], 2)))
     return torch.stack(terms).mean()
+
+
+def _check_labels(labels: Tensor, batch: int) -> None:
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+        given = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels must be a tensor of integers, got {given}")
+    if labels.shape != (batch,):
+        raise ValueError(f"labels must have shape (B,), here ({batch},), got {tuple(labels.shape)}")
 
 
 def router_z_loss(routings: Routing | Sequence[Routing]) -> Tensor:

@@ -206,7 +206,8 @@ class TestDuplicates:
 
 class TestOverriding:
     def options(self):
-        return {"name": "run", "path": {"pretrain_network_g": None}, "train": {"lr": 0.1, "optim_g": {"type": "Adam"}}}
+        train = {"lr": 0.1, "optim_g": {"type": "Adam"}, "compile": "blocks"}
+        return {"name": "run", "num_gpu": "auto", "path": {"pretrain_network_g": None}, "train": train}
 
     @pytest.mark.parametrize(
         ("entry", "place", "value"),
@@ -221,6 +222,8 @@ class TestOverriding:
             ("name=2024", ("name",), "2024"),
             ("name=1e3", ("name",), "1e3"),
             ("name=true", ("name",), "true"),
+            ("num_gpu=0", ("num_gpu",), 0),
+            ("train:compile=false", ("train", "compile"), False),
             ("path:pretrain_network_g=a=b.pth", ("path", "pretrain_network_g"), "a=b.pth"),
             ("train:optim_g:type=SGD", ("train", "optim_g", "type"), "SGD"),
         ],
@@ -249,7 +252,7 @@ class TestOverriding:
         options = self.options()
         if entry.startswith("name"):
             option_files.override(options, [entry])
-            assert list(options) == ["name", "path", "train", entry.partition("=")[0]]
+            assert list(options) == ["name", "num_gpu", "path", "train", entry.partition("=")[0]]
         else:
             with pytest.raises(ValueError, match="--force_yml"):
                 option_files.override(options, [entry])

@@ -80,6 +80,38 @@ class TestClusterInformation:
         for useless in (one_hot([2] * 4, 4), torch.full((4, 4), 0.25)):
             assert abs(float(cluster_information_loss(routing_of(useless, experts)))) < 1e-6
 
+    def test_with_labels_is_that_of_label_and_cluster(self) -> None:
+        """Against scipy's divergence of the joint distribution from the product of its marginals."""
+        from scipy.stats import entropy
+        from scipy.stats.contingency import crosstab, expected_freq
+
+        clusters, labels = [0, 0, 1, 2, 2, 2, 1, 0], [7, 7, 7, 3, 3, 5, 5, 5]
+        counts = crosstab(labels, clusters).count
+        information = entropy(counts.ravel(), expected_freq(counts).ravel())
+        routing = routing_of(one_hot(clusters, 4).double(), torch.ones(8, 1))
+        expected = torch.tensor(-information / math.log(4), dtype=torch.float64)
+        torch.testing.assert_close(
+            cluster_information_loss(routing, torch.tensor(labels)), expected, atol=1e-12, rtol=0
+        )
+
+    def test_labels_that_all_differ_are_images_and_one_label_tells_nothing(self) -> None:
+        routing = random_routing()
+        own = cluster_information_loss(routing, torch.arange(6))
+        torch.testing.assert_close(own, cluster_information_loss(routing), atol=1e-12, rtol=0)
+        assert abs(float(cluster_information_loss(routing, torch.zeros(6, dtype=torch.long)))) < 1e-12
+
+    @pytest.mark.parametrize(
+        ("labels", "error", "message"),
+        [
+            (torch.zeros(6), TypeError, "labels must be a tensor of integers, got torch.float32"),
+            ([0] * 6, TypeError, "labels must be a tensor of integers, got list"),
+            (torch.zeros(5, dtype=torch.long), ValueError, r"labels must have shape \(B,\), here \(6,\), got \(5,\)"),
+        ],
+    )
+    def test_other_labels_are_refused(self, labels: Tensor, error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message):
+            cluster_information_loss(random_routing(), labels)
+
     @pytest.mark.parametrize("shape", [(1, 5), (6, 1)])
     def test_is_zero_for_one_image_or_one_cluster(self, shape: tuple[int, int]) -> None:
         assert abs(float(cluster_information_loss(random_routing(*shape)))) < 1e-12
@@ -98,6 +130,18 @@ class TestClusterInformation:
             cluster_information_loss(router(x)).backward()
             optimizer.step()
         assert float(cluster_information_loss(router(x)).detach()) < start - 0.2
+
+    def test_descending_it_with_labels_brings_images_of_one_label_together(self) -> None:
+        router, labels = PCGRM(6, num_clusters=4, num_experts=4, top_k=2, embed_dim=8), torch.arange(16) % 4
+        x = torch.randn(16, 6, 3, 3) + 3 * torch.randn(4, 6, 1, 1)[labels]
+        optimizer = torch.optim.Adam(router.parameters(), 0.05)
+        for _ in range(60):
+            optimizer.zero_grad()
+            cluster_information_loss(router(x), labels).backward()
+            optimizer.step()
+        assert float(cluster_information_loss(router(x), labels).detach()) < -0.9
+        chosen = router(x).cluster_probs.argmax(dim=1)
+        assert all(len(chosen[labels == label].unique()) == 1 for label in range(4))
 
 
 class TestRouterZ:

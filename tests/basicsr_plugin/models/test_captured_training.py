@@ -88,7 +88,7 @@ class TestSameNumbers:
 
     def test_with_routing_losses_and_routing_watched(self, options, pair, make_batch):
         options["network_g"] = {"type": "ClusIR", "dim": 8, "num_blocks": [1, 1, 1, 1]}
-        terms = ("load_balance", "orthogonality", "cluster_information")
+        terms = ("load_balance", "orthogonality", "cluster_information", "cluster_task_information")
         options["train"]["losses"] = [{"type": "L1Loss"}, *({"type": term, "weight": 0.01} for term in terms)]
         del options["train"]["pixel_opt"]
         ordinary, captured = pair()
@@ -99,10 +99,10 @@ class TestSameNumbers:
             context.tb_logger = SimpleNamespace(add_scalar=lambda tag, value, step, to=tags: to.update({tag: value}))
             model.join(context)
             watched.append(tags)
-        data = batches(make_batch, 3)
+        data = [{**batch, "task_id": torch.arange(len(batch["lq"])) % 2} for batch in batches(make_batch, 3)]
         logs = train(ordinary, data)
         assert train(captured, data) == logs
-        assert {"l_balance", "l_orthogonality", "l_information"} < set(logs[0])
+        assert {"l_balance", "l_orthogonality", "l_information", "l_task_information"} < set(logs[0])
         assert_same_bits(ordinary, captured)
         assert watched[0] == watched[1]
         assert watched[0]

@@ -106,6 +106,18 @@ def test_mixed_precision_runs_the_network_in_the_narrow_type_and_the_loss_in_flo
     assert not torch.equal(model.net_g.head.weight, before["head.weight"])
 
 
+@pytest.mark.parametrize(
+    ("capability", "amp", "warned"), [("AVX2", "bf16", 1), ("AVX512", "bf16", 0), ("AVX2", None, 0)]
+)
+def test_narrow_types_that_the_processor_emulates_are_warned_of(
+    options, build, messages, monkeypatch, capability, amp, warned
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    options["train"]["amp"] = amp
+    build(options)
+    assert len([text for text in messages("WARNING") if "is slow here" in text]) == warned
+
+
 def test_unknown_mixed_precision_is_refused(options, build):
     options["train"]["amp"] = "fp8"
     with pytest.raises(ValueError, match=r"train.amp must be bf16 or fp16 or ~ \(none\), got 'fp8'"):
@@ -259,6 +271,36 @@ def test_routing_terms_are_logged_raw_and_added_weighted(options, build, make_ba
     assert total == pytest.approx(
         sum(weight * value for weight, value in zip(weighted.values(), log.values(), strict=True)), rel=1e-5
     )
+
+
+def told(options):
+    small_clusir(options)
+    del options["train"]["pixel_opt"]
+    options["train"]["losses"] = [{"type": "L1Loss"}, {"type": "cluster_task_information", "weight": 0.5}]
+    return options
+
+
+def test_a_term_that_is_told_sees_the_tasks_of_the_samples_that_are_left(options, build, make_batch):
+    train = told(options)["datasets"]["train"]
+    train.update(mini_batch_sizes=[3], iters=[10], gt_sizes=[train["gt_size"]], batch_size_per_gpu=4)
+    model = build(options)
+    twin = deepcopy(model.net_g)
+    data = make_batch(4)
+    data["task_id"] = torch.tensor([2, 0, 2, 0])
+    step(model, data, 1)
+
+    from clusir_modules.losses.routing import cluster_information_loss
+
+    _, routings = twin(data["lq"][:3], return_routing=True)
+    expected = cluster_information_loss(routings, torch.tensor([2, 0, 2])).item()
+    assert model.log_dict["l_task_information"] == pytest.approx(expected, rel=1e-4)
+    assert expected != pytest.approx(cluster_information_loss(routings).item(), rel=1e-3)
+
+
+def test_a_term_that_is_told_needs_a_data_set_with_tasks(options, build, make_batch):
+    model = build(told(options))
+    with pytest.raises(ValueError, match="l_task_information needs the task of each sample, task_id"):
+        step(model, make_batch(), 1)
 
 
 def test_routing_terms_need_a_network_with_routing(options, build):
