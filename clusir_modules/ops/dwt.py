@@ -73,8 +73,8 @@ class _HaarSynthesis(torch.autograd.Function):
             return torch.stack((top, bottom), dim=3).flatten(2, 3) * 0.5
         batch, channels, height, width = ll.shape
         x = _empty_like_layout(ll, batch, channels, 2 * height, 2 * width)
-        for part, *bands in _parts(x, ll, *details.chunk(3, dim=1)):
-            _synthesize_into(part, *bands)
+        for part, low, other in _parts(x, ll, details):
+            _synthesize_into(part, low, other)
         return x
 
     @staticmethod
@@ -135,19 +135,17 @@ def _analyze_into(x: Tensor, ll: Tensor, details: Tensor) -> None:
     torch.sub(columns[..., 0::2, :], columns[..., 1::2, :], out=bands[:, 0::2])
 
 
-def _synthesize_into(x: Tensor, ll: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> None:
-    low, high = (_join_rows(*bands) for bands in ((ll, lh), (hl, hh)))
+def _synthesize_into(x: Tensor, ll: Tensor, details: Tensor) -> None:
+    batch, channels, height, width = ll.shape
+    bands = details.unflatten(1, (3, channels))  # LH, HL, HH
+    columns = _empty_like_layout(ll, batch, 2 * channels, 2 * height, width).unflatten(1, (2, channels))
+    even = columns[..., 0::2, :]
+    torch.lerp(ll, bands[:, 0], 0.5, out=even[:, 0])
+    torch.lerp(bands[:, 1], bands[:, 2], 0.5, out=even[:, 1])
+    torch.sub(even, bands[:, 0::2], out=columns[..., 1::2, :])
+    low, high = columns.unbind(1)
     torch.add(low, high, out=x[..., 0::2])
     torch.sub(low, high, out=x[..., 1::2])
-
-
-def _join_rows(low: Tensor, high: Tensor) -> Tensor:
-    """Half the sum of two bands in the even rows, half the difference in the odd ones."""
-    batch, channels, height, width = low.shape
-    rows = _empty_like_layout(low, batch, channels, 2 * height, width)
-    even = torch.lerp(low, high, 0.5, out=rows[..., 0::2, :])
-    torch.sub(low, even, out=rows[..., 1::2, :])
-    return rows
 
 
 def _empty_like_layout(x: Tensor, batch: int, channels: int, height: int, width: int) -> Tensor:

@@ -56,7 +56,7 @@ def cast_once(x: Tensor, *blocks: nn.Module) -> AbstractContextManager[object]:
     dtype = eager_autocast_type(x)
     if dtype is None:
         return nullcontext()
-    convolutions = [module for block in blocks for module in _not_compiled(block) if _is_plain_convolution(module)]
+    convolutions = [module for block in blocks for module in _cast_here(block) if _is_plain_convolution(module)]
     if _CAST.get().keys() >= set(convolutions):
         return nullcontext()
     return _CastOnce(convolutions, dtype)
@@ -113,12 +113,15 @@ class _CastOnce:
         _CAST.reset(self._before)
 
 
-def _not_compiled(module: nn.Module) -> Iterator[nn.Module]:
-    """``module`` and the modules in it, without those that are compiled by themselves, which cast their own weights."""
+def _cast_here(module: nn.Module) -> Iterator[nn.Module]:
+    """``module`` and the modules in it, without those that see to their types themselves.
+
+    Such are modules that are compiled by themselves, and children that a module names in ``own_types``.
+    """
     yield module
-    for child in module.children():
-        if getattr(child, "_compiled_call_impl", None) is None:
-            yield from _not_compiled(child)
+    for name, child in module.named_children():
+        if getattr(child, "_compiled_call_impl", None) is None and name not in getattr(module, "own_types", ()):
+            yield from _cast_here(child)
 
 
 def _is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:

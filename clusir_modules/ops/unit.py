@@ -12,20 +12,20 @@ __all__ = ["unit"]
 
 
 class _Unit(torch.autograd.Function):
-    """The gradient in six steps, where autograd takes fourteen for :func:`torch.nn.functional.normalize`."""
+    """Three steps and four for the gradient, where autograd takes a dozen."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, shortest: float) -> tuple[Tensor, Tensor]:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(shortest)
+    def forward(x: Tensor, softening: float) -> tuple[Tensor, Tensor]:
+        # the softening as one more coordinate
+        length = torch.linalg.vector_norm(F.pad(x, (0, 1), value=softening), dim=-1, keepdim=True)
         return x / length, length
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, Tensor]) -> None:
         ctx.save_for_backward(*output)
         ctx.save_for_forward(*output)
-        ctx.shortest = inputs[1]
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -36,20 +36,19 @@ class _Unit(torch.autograd.Function):
         along = (by_direction * y).sum(dim=-1, keepdim=True)
         if by_length is not None:  # in a second derivative
             along = along - by_length * length
-        # a vector too short for a unit vector is divided by a constant
-        return torch.addcmul(by_direction, y, along * (length > ctx.shortest), value=-1) / length, None
+        return torch.addcmul(by_direction, y, along, value=-1) / length, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> tuple[Tensor, Tensor]:
         y, length = ctx.saved_tensors
-        by_length = (tangent * y).sum(dim=-1, keepdim=True) * (length > ctx.shortest)
+        by_length = (tangent * y).sum(dim=-1, keepdim=True)
         return (tangent - y * by_length) / length, by_length
 
 
-def unit(x: Tensor, shortest: float) -> Tensor:
-    """Divide vectors along the last dimension by their length, those below ``shortest`` by that."""
+def unit(x: Tensor, softening: float) -> Tensor:
+    """Divide vectors along the last dimension by ``sqrt(|x|^2 + softening^2)``: long ones become unit vectors."""
     if torch.compiler.is_compiling():
-        return F.normalize(x, dim=-1, eps=shortest)
+        return x * (x.square().sum(dim=-1, keepdim=True) + softening**2).rsqrt()
     y: Tensor
-    y, _ = _Unit.apply(x, shortest)
+    y, _ = _Unit.apply(x, softening)
     return y

@@ -93,6 +93,8 @@ class DAFMM(nn.Module):
     Reference: ClusIR, arXiv:2512.10948, sec. on DAFMM.
     """
 
+    own_types = ("fuse",)
+
     def __init__(
         self,
         dim: int,

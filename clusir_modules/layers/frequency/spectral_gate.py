@@ -100,6 +100,6 @@ class SpectralGate(nn.Module):
             signal = widen(x)
             bands = _remembered_bands(signal)
             gate = ((1 + gains.to(signal.dtype)) @ bands.flatten(1)).unflatten(2, bands.shape[1:])  # bands sum to 1
-            spectrum = torch.fft.rfft2(signal, norm="ortho")
-            gated = spectrum.unflatten(1, (gate.shape[1], -1)) * gate.unsqueeze(2)
-            return torch.fft.irfft2(gated.flatten(1, 2), s=(height, width), norm="ortho").to(x.dtype)
+            spectrum = torch.view_as_real(torch.fft.rfft2(signal, norm="ortho")).unflatten(1, (gate.shape[1], -1))
+            gated = torch.view_as_complex((spectrum * gate[:, :, None, ..., None]).flatten(1, 2))
+            return torch.fft.irfft2(gated, s=(height, width), norm="ortho").to(x.dtype)

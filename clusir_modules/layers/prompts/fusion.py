@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...ops.checks import check_heads
 from ...ops.precision import full_precision
+from ...ops.unit import unit
 
 __all__ = ["PromptFusion", "check_tokens"]
 
@@ -90,4 +91,5 @@ class PromptFusion(nn.Module):
 
     def _norm(self, tokens: Tensor) -> Tensor:
         tokens = tokens.to(self.attention.out_proj.weight.dtype)
-        return F.rms_norm(tokens, tokens.shape[1:], eps=1e-8)
+        size = tokens[0].numel()  # root mean square 1, as F.rms_norm(tokens, tokens.shape[1:], eps=1e-8)
+        return (unit(tokens.flatten(1), (1e-8 * size) ** 0.5) * size**0.5).view_as(tokens)

@@ -15,7 +15,7 @@ from .fusion import check_tokens
 
 __all__ = ["PGB"]
 
-_SHORTEST = 1e-3  # sums of tokens below are not made unit vectors
+_SOFTENING = 1e-7  # of the lengths of sums of tokens
 
 
 class PGB(nn.Module):
@@ -45,6 +45,8 @@ class PGB(nn.Module):
     References: ClusIR, arXiv:2512.10948, method overview; Potlapalli et al., "PromptIR", NeurIPS 2023, sec. 3.1.1.
     """
 
+    own_types = ("conv",)
+
     def __init__(self, embed_dim: int, dim: int, num_components: int = 5, size: int = 16) -> None:
         super().__init__()
         self.embed_dim = check_positive("embed_dim", embed_dim)
@@ -68,7 +70,7 @@ class PGB(nn.Module):
             raise ValueError(f"size must be at least (1, 1), got {tuple(size)}")
         with full_precision(tokens):
             pooled = tokens.to(linear_parameters(self.mix)[0].dtype).sum(dim=1)
-            weights = self.mix(unit(pooled, _SHORTEST)).softmax(dim=-1)
+            weights = self.mix(unit(pooled, _SOFTENING)).softmax(dim=-1)
             mixed = (weights @ self.components.flatten(1)).unflatten(1, self.components.shape[1:])
             prompt: Tensor = self.conv(mixed)
         if prompt.shape[2:] == tuple(size):

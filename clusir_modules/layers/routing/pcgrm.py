@@ -17,7 +17,7 @@ from .routing import Routing, choose_experts
 __all__ = ["PCGRM"]
 
 _LOG_TEMPERATURES = (math.log(0.01), math.log(10.0))  # bounds
-_SHORTEST = 1e-3  # embeddings below are not made unit vectors: their gradient would overflow float16
+_SOFTENING = 1e-7  # of the lengths of embeddings
 
 
 class PCGRM(nn.Module):
@@ -105,9 +105,10 @@ class PCGRM(nn.Module):
         with full_precision(x):
             pooled = spatial_mean(widen(x))
             embedding = F.linear(pooled, *(parameter.to(pooled) for parameter in linear_parameters(self.embed)))
-            z, prototypes = unit(embedding, _SHORTEST), unit(self.prototypes.to(embedding), 1e-12)
-            temperature = F.hardtanh(self.log_temperature.to(z), *_LOG_TEMPERATURES).exp()
-            cluster_probs = (z @ prototypes.t() / temperature).softmax(dim=-1)
+            z, prototypes = unit(embedding, _SOFTENING), unit(self.prototypes.to(embedding), 1e-12)
+            log_temperature = F.hardtanh(self.log_temperature.to(z), *_LOG_TEMPERATURES)
+            sharpness = torch.pow(1 / math.e, log_temperature)  # a product has a shorter gradient than a quotient
+            cluster_probs = (z @ prototypes.t() * sharpness).softmax(dim=-1)
             logits = F.linear(z, self.expert_weight.to(z).flatten(0, 1), self.expert_bias.to(z).flatten())
             logits = logits.unflatten(1, (self.num_clusters, -1))
             expert_probs = (cluster_probs.unsqueeze(1) @ logits.softmax(dim=-1)).squeeze(1)  # of p(e|c, x)

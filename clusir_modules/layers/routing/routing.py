@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...ops.checks import check_top_k
+from ...ops.shares import shares
 
 __all__ = ["Routing", "choose_experts", "expand_routing"]
 
@@ -90,7 +91,7 @@ def choose_experts(
             weights = expert_probs.gather(-1, indices)
         else:
             weights, indices = expert_probs.topk(top_k, dim=-1)
-        weights = weights / weights.sum(dim=-1, keepdim=True)
+        weights = shares(weights)
     if cluster_probs is None:
         cluster_probs = torch.ones_like(expert_probs[:, :1])
     if prompt is None:

@@ -29,29 +29,35 @@ def _channel_norms(rows: Tensor) -> Tensor:
     return (rows.square().sum(dim=1) + 1e-12).sqrt()  # on CPUs five times as fast as vector_norm
 
 
-def _channel_cosine(query_key: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine between query and key channels over all pixels, 0 where a channel is 0, and the norms of both.
+def _channel_cosine(query_key: Tensor) -> Tensor:
+    """Cosine between query and key channels over all pixels, 0 where a channel is 0.
 
     Shape:
-        ``(B, N, 2C)`` to ``(B, C, C)`` and ``(B, 2C)`` in float32 or wider.
+        ``(B, N, 2C)`` to ``(B, C, C)`` in float32 or wider.
     """
-    norms = _channel_norms(query_key)
     query, key = query_key.chunk(2, dim=2)
-    query_norms, key_norms = norms.chunk(2, dim=1)
+    query_norms, key_norms = _channel_norms(query_key).chunk(2, dim=1)
     if query.dtype is torch.float16:  # the sum over pixels would overflow
         query, query_norms = query / query_norms.to(query.dtype).unsqueeze(1), torch.ones_like(query_norms)
     # the division widens
-    return (query.transpose(1, 2) @ key) / (query_norms.unsqueeze(2) * key_norms.unsqueeze(1)), norms
+    return (query.transpose(1, 2) @ key) / (query_norms.unsqueeze(2) * key_norms.unsqueeze(1))
 
 
 class _ChannelCosine(torch.autograd.Function):
-    """:func:`_channel_cosine` with the gradient as one product: autograd goes over the maps six times."""
+    """:func:`_channel_cosine` with the gradient as one product: autograd goes over the maps six times.
+
+    The products of the norms of any two of all ``2C`` channels are kept beside it.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(query_key: Tensor) -> tuple[Tensor, Tensor]:
-        return _channel_cosine(query_key)
+        query, key = query_key.chunk(2, dim=2)
+        norms = _channel_norms(query_key)
+        products = norms.unsqueeze(2) * norms.unsqueeze(1)
+        channels = query.shape[2]
+        return (query.transpose(1, 2) @ key) / products[:, :channels, channels:], products
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
@@ -60,29 +66,31 @@ class _ChannelCosine(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, by_cosine: Tensor | None, by_norms: Tensor | None) -> Tensor:
-        query_key, cosine, norms = ctx.saved_tensors
+    def backward(ctx: Any, by_cosine: Tensor | None, by_products: Tensor | None) -> Tensor:
+        query_key, cosine, products = ctx.saved_tensors
         if by_cosine is None:
             by_cosine = torch.zeros_like(cosine)
         channels = cosine.shape[1]
         corners = F.pad(torch.stack((by_cosine, by_cosine * cosine)), (channels, 0, 0, channels))
         symmetric = corners + corners.transpose(2, 3)
         mix, own = symmetric[0], symmetric[1].sum(dim=2)
-        if by_norms is not None:  # in a second derivative
-            own = own - by_norms * norms
+        if by_products is not None:  # in a second derivative
+            own = own - ((by_products + by_products.transpose(1, 2)) * products).sum(dim=2)
         mix.diagonal(dim1=1, dim2=2).sub_(own)
-        return query_key @ (mix / (norms.unsqueeze(2) * norms.unsqueeze(1))).to(query_key.dtype)
+        return query_key @ (mix / products).to(query_key.dtype)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        query_key, cosine, norms = ctx.saved_tensors
-        by_norms = (query_key * tangent).sum(dim=1) / norms
-        query_norms, key_norms = norms.chunk(2, dim=1)
+        query_key, cosine, products = ctx.saved_tensors
+        squares = products.diagonal(dim1=1, dim2=2)
+        shares = (query_key * tangent).sum(dim=1) / squares  # by which the norms grow
+        query_share, key_share = shares.chunk(2, dim=1)
         (query, key), (query_tangent, key_tangent) = query_key.chunk(2, dim=2), tangent.chunk(2, dim=2)
-        products = query_tangent.transpose(1, 2) @ key + query.transpose(1, 2) @ key_tangent
-        query_share, key_share = (by_norms / norms).chunk(2, dim=1)
+        change = query_tangent.transpose(1, 2) @ key + query.transpose(1, 2) @ key_tangent
+        channels = cosine.shape[1]
         lost = cosine * (query_share.unsqueeze(2) + key_share.unsqueeze(1))
-        return products / (query_norms.unsqueeze(2) * key_norms.unsqueeze(1)) - lost, by_norms
+        by_products = products * (shares.unsqueeze(2) + shares.unsqueeze(1))
+        return change / products[:, :channels, channels:] - lost, by_products
 
 
 def diagonal_blocks(matrix: Tensor, count: int) -> Tensor:
@@ -101,7 +109,7 @@ def channel_similarity(query_key: Tensor, num_heads: int) -> Tensor:
         wider.
     """
     plain = torch.compiler.is_compiling() or query_key.dtype is torch.float16  # whose gradient must stay in its range
-    cosine, _ = _channel_cosine(query_key) if plain else _ChannelCosine.apply(query_key)
+    cosine = _channel_cosine(query_key) if plain else _ChannelCosine.apply(query_key)[0]
     # all heads at once and the diagonal blocks kept: cutting the maps into heads would copy them
     return diagonal_blocks(cosine, num_heads)
 
