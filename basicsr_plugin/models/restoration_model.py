@@ -15,29 +15,28 @@ from basicsr.archs import build_network
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import MODEL_REGISTRY
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim import Optimizer
 
 from basicsr_plugin.compat.registration import register_once
 from basicsr_plugin.data.degrading import build_degrader
 from basicsr_plugin.data.progressive_patches import ProgressivePatches
 from basicsr_plugin.losses.objective import Objective
-from basicsr_plugin.models.compiling import compile_network
 from basicsr_plugin.models.inference import restore
+from basicsr_plugin.models.placement import place_network
 from basicsr_plugin.models.tensorboard import Board
 from basicsr_plugin.models.validation import Validator
 from basicsr_plugin.options.schema import ValOptions
 from basicsr_plugin.run import captured_stepper, states
 from basicsr_plugin.run.average import Average
 from basicsr_plugin.run.captured_stepper import CapturedStepper
-from basicsr_plugin.run.changes import comparable, report_changes
+from basicsr_plugin.run.checkpoints import Checkpoints
 from basicsr_plugin.run.context import RunContext
-from basicsr_plugin.run.guards import find_nonfinite_entry
-from basicsr_plugin.run.optimizers import find_optimizer, resume_optimizers
+from basicsr_plugin.run.optimizers import find_optimizer
 from basicsr_plugin.run.preflight import read_options
 from basicsr_plugin.run.progress import Progress
-from basicsr_plugin.run.schedulers import LinearWarmupCosineLR, find_scheduler
+from basicsr_plugin.run.schedulers import build_scheduler
 from basicsr_plugin.run.stepper import Stepper, eagerly
+from basicsr_plugin.run.training_state import collect_state, take_up_state
 from clusir_modules.data import DeviceDegrader
 
 __all__ = ["RestorationModel"]
@@ -46,10 +45,9 @@ __all__ = ["RestorationModel"]
 class RestorationModel(SRModel):
     """Trains a restoration network, with or without routing, single- or multi-stage.
 
-    A thin adapter: what it is asked for is done by ``stepper``, ``average``, ``validator``, ``board`` and ``states``. A
-    run is reproducible, and one resumed from a training state ends with the same bits as one that was never interrupted
-    (on GPUs as far as their kernels are deterministic). With ``datasets.train.degrade: device`` the model degrades the
-    batches itself, by the same rule.
+    A thin adapter: the work is done by ``stepper``, ``average``, ``validator``, ``board`` and ``checkpoints``. A run is
+    reproducible: one resumed from a training state ends with the same bits as one that was never interrupted, on GPUs
+    as far as their kernels are deterministic. With ``datasets.train.degrade: device`` the model degrades the batches.
 
     Args:
         opt: Options as BasicSR's ``parse_options`` returns them.
@@ -69,6 +67,9 @@ class RestorationModel(SRModel):
         path, val = self.options.path, self.options.val or ValOptions()
         file_format = self.options.logger.save_checkpoint_format if self.options.logger else "pth"
         self.states = states.States(path.models or "", path.training_states or "", file_format)
+        self.checkpoints = Checkpoints(
+            self.states, self.progress, nets=self._nets, content=partial(collect_state, self), rank=self.options.rank
+        )
         self.validator = Validator(
             val,
             path.visualization or "",
@@ -131,21 +132,7 @@ class RestorationModel(SRModel):
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Move a network to the device, compile it if asked to, and wrap it for several GPUs or processes."""
-        net, train = net.to(self.device), self.train_options
-        if train is not None and train.channels_last:
-            net = net.to(memory_format=torch.channels_last)
-        if train is not None and train.grad_checkpointing:
-            if not hasattr(net, "set_grad_checkpointing"):
-                raise ValueError(f"train.grad_checkpointing: {type(net).__name__} has no set_grad_checkpointing")
-            net.set_grad_checkpointing(True)
-        if train is not None:
-            compile_network(net, train.compile)
-        if self.options.dist:
-            devices = [torch.cuda.current_device()] if self.device.type == "cuda" else None
-            return DistributedDataParallel(
-                net, device_ids=devices, find_unused_parameters=self.options.find_unused_parameters
-            )
-        return DataParallel(net) if self.opt["num_gpu"] > 1 else net
+        return place_network(net, self.device, self.options, self.train_options, num_gpu=self.opt["num_gpu"])
 
     def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> Optimizer:
         """Any optimizer of ``torch.optim`` that needs no closure."""
@@ -153,11 +140,8 @@ class RestorationModel(SRModel):
 
     def setup_schedulers(self) -> None:
         """BasicSR's schedules, and a linear warm-up followed by a cosine."""
-        settings = dict(self.opt["train"]["scheduler"])
-        scheduler = find_scheduler(settings.pop("type"))
-        if scheduler is LinearWarmupCosineLR:
-            settings.setdefault("total_iter", self.options.train.total_iter)
-        self.schedulers.extend(scheduler(optimizer, **settings) for optimizer in self.optimizers)
+        settings, total = self.opt["train"]["scheduler"], self.options.train.total_iter
+        self.schedulers.extend(build_scheduler(optimizer, settings, total) for optimizer in self.optimizers)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Advance the schedules; the first thing in an iteration, and so a place where a run may end."""
@@ -260,23 +244,12 @@ class RestorationModel(SRModel):
             writer=tb_logger,
         )
         if training:
-            self._save_best()
-        # BasicSR saves before it validates.
-        if training and self.progress.count_validated(current_iter) and self.progress.is_saved(current_iter):
-            try:
-                self.save_training_state(*self.progress.saved_at)
-            except OSError as error:
-                self._miss(error, *self.progress.saved_at)
-
-    def _save_best(self) -> None:
-        """Keep the weights if a column of ``val.save_best`` has its best value now."""
-        for column, label in self.validator.options.best_labels().items():
-            if column in self.validator.table.improved:
-                nets = self._nets()
-                try:
-                    self.save_network(list(nets.values()), "net_g", label, list(nets))
-                except OSError as error:
-                    logging.getLogger("basicsr").error(f"{error}; the run goes on without the best weights")
+            for column, label in self.validator.options.best_labels().items():
+                if column in self.validator.table.improved:
+                    self.checkpoints.save_best(label)
+            # BasicSR saves before it validates.
+            if self.progress.count_validated(current_iter) and self.progress.is_saved(current_iter):
+                self.checkpoints.renew_state()
 
     def can_stop(self, done: int) -> bool:
         """Whether the state after an iteration can be saved: no gradient is half accumulated."""
@@ -299,116 +272,34 @@ class RestorationModel(SRModel):
             self.progress.end(asked, done)
 
     def save(self, epoch: int, current_iter: int, *, required: bool = False) -> None:
-        """Write weights, then training state; nothing if weights are not finite, so that the last good ones stay.
-
-        A checkpoint in the middle of a training that cannot be written is an error in the log, and the run goes on. The
-        last one is tried once more after the final weights.
-
-        Args:
-            epoch: Counted from 0; -1 for the final save.
-            current_iter: Likewise, counted from 1.
-            required: Whether the run ends with this.
-
-        Raises:
-            FloatingPointError: The final weights are not finite.
-            OSError: A file cannot be written that is final or required.
-            ValueError: The network could not be made again, see :meth:`save_network`.
-        """
+        """Write weights and training state, see :meth:`Checkpoints.save`."""
         self._settle()
-        final = current_iter == -1
-        missed = self.progress.missed
-        nets = self._nets()
-        broken = next(filter(None, (find_nonfinite_entry(net.state_dict()) for net in nets.values())), None)
-        if broken is not None:
-            message = f"{broken} holds NaN or infinite values: nothing is saved, the last checkpoint stays the newest"
-            if final:
-                raise FloatingPointError(f"at the end of training {message}")
-            logging.getLogger("basicsr").error(f"after iteration {current_iter} {message}")
-            return
-        try:
-            self.save_network(list(nets.values()), "net_g", current_iter, list(nets))
-            self.save_training_state(epoch, current_iter)
-            self.progress.missed = None
-        except OSError as error:
-            if final or required:
-                raise
-            self._miss(error, epoch, current_iter)
-        self.progress.wait()
-        if final and missed is not None and missed[1] == self.progress.iteration:
-            self.save(*missed, required=True)
+        self.checkpoints.save(epoch, current_iter, required=required)
 
     def _nets(self) -> dict[str, nn.Module]:
         """The networks of a checkpoint by kind."""
         average = {} if self.average is None else {"params_ema": self.average.net}
         return {"params": self.get_bare_model(self.net_g), **average}
 
-    def _miss(self, error: OSError, epoch: int, current_iter: int) -> None:
-        self.progress.missed = epoch, current_iter
-        logging.getLogger("basicsr").error(f"{error}; the run goes on, and tries again at the next checkpoint")
-
     def save_network(
         self, net: Any, net_label: str, current_iter: int | str, param_key: str | list[str] = "params"
     ) -> None:
-        """Write weights in ``logger.save_checkpoint_format``, whole or not at all; the first process does it.
-
-        They are called by the iteration, "latest" for -1, or a name of their own.
-
-        Raises:
-            OSError: The file cannot be written.
-            ValueError: A network could not be made again from its configuration: a part of it is not registered, or was
-                exchanged. Nothing is written.
-        """
-        if self.options.rank == 0:
-            nets = [self.get_bare_model(n) for n in (net if isinstance(net, list) else [net])]
-            keys = param_key if isinstance(param_key, list) else [param_key]
-            label = "latest" if current_iter == -1 else current_iter
-            self.states.save_weights(dict(zip(keys, nets, strict=True)), f"{net_label}_{label}")
+        """Write weights in ``logger.save_checkpoint_format``, see :meth:`Checkpoints.save_weights`."""
+        nets = [self.get_bare_model(n) for n in (net if isinstance(net, list) else [net])]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        self.checkpoints.save_weights(dict(zip(keys, nets, strict=True)), net_label, current_iter)
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write what resuming needs besides the weights; nothing for the final save, and by the first process only.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
-        if current_iter == -1:
-            return
-        if self.options.rank == 0:
-            sampler = self.progress.context.sampler
-            self.states.save_state(
-                {
-                    "epoch": epoch,
-                    "iter": current_iter,
-                    "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                    "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-                    "manual_seed": self.options.manual_seed,
-                    "grad_scaler": self.stepper.scaler.state_dict(),
-                    "best_metric_results": self.validator.table.best,
-                    "averaged": self.average is not None,
-                    "skipped_steps": self.stepper.skipped.in_a_row,
-                    "validation_due": self.progress.validation_due(current_iter),
-                    "sampler": sampler.position(epoch, current_iter) if sampler is not None else None,
-                    "options": comparable(self.options),
-                    "pictures": self.progress.context.fingerprint,
-                }
-            )
-        self.progress.saved_at = epoch, current_iter
+        """Write what resuming needs besides the weights, see :meth:`Checkpoints.save_state`."""
+        self.checkpoints.save_state(epoch, current_iter)
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
-        """Take up optimizers, schedules, loss scale and best metrics from a training state.
+        """Go on from a training state, see :func:`take_up_state`.
 
-        Options that have changed since take effect, and the log lists them. A validation that was due when the state
-        was written, and that the run did not live to finish, is made up for; a state of the run's own is then renewed.
+        A validation that was due when the state was written, and that the run did not live to finish, is made up for;
+        a state of the run's own is then renewed.
         """
-        changed = report_changes(resume_state, self.options, self.progress.context.fingerprint)
-        if not resume_optimizers(self, resume_state, changed):
-            super().resume_training(resume_state)
-        if resume_state.get("grad_scaler") and self.stepper.scaler.is_enabled():
-            self.stepper.scaler.load_state_dict(resume_state["grad_scaler"])
-        self.validator.table.best = resume_state.get("best_metric_results", {})
-        self.stepper.skipped.in_a_row = resume_state.get("skipped_steps", 0)
-        self.progress.resumed_at = self.progress.iteration = resume_state["iter"]
-        if self.states.holds(self.options.path.resume_state):
-            self.progress.saved_at = resume_state["epoch"], resume_state["iter"]
+        take_up_state(self, resume_state)
         if self.options.rank == 0:
             self.states.clean()
             self.validator.clean()

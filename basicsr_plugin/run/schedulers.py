@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from basicsr.models.lr_scheduler import CosineAnnealingRestartLR, MultiStepRestartLR
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-__all__ = ["LinearWarmupCosineLR", "find_scheduler", "require_rates"]
+__all__ = ["LinearWarmupCosineLR", "build_scheduler", "find_scheduler", "require_rates"]
 
 
 class LinearWarmupCosineLR(LRScheduler):
@@ -98,3 +100,21 @@ def find_scheduler(name: str | None) -> type[LRScheduler]:
     if name not in _SCHEDULERS:
         raise ValueError(f"train.scheduler.type must be one of {', '.join(_SCHEDULERS)}, got {name!r}")
     return _SCHEDULERS[name]
+
+
+def build_scheduler(optimizer: Optimizer, settings: Mapping[str, Any], total_iter: int) -> LRScheduler:
+    """Schedule that ``train.scheduler`` describes.
+
+    Args:
+        optimizer: Whose rates it sets.
+        settings: "type", and the arguments of its class.
+        total_iter: Iterations of the run, for a :class:`LinearWarmupCosineLR` that names none.
+
+    Raises:
+        ValueError: There is no such type, or a setting is out of range.
+    """
+    arguments = dict(settings)
+    kind = find_scheduler(arguments.pop("type"))
+    if kind is LinearWarmupCosineLR:
+        arguments.setdefault("total_iter", total_iter)
+    return kind(optimizer, **arguments)

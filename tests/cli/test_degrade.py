@@ -69,7 +69,7 @@ def test_gray_alpha_and_depth_stay(clusir, make_pixels, channels):
     ("task", "message"),
     [
         ("nois", "did you mean 'noise'?"),
-        ("Gaussian()", "unknown degradation type 'Gaussian'; did you mean 'GaussianNoise'?"),
+        ("GaussianNois()", "unknown degradation type 'GaussianNois'; did you mean 'GaussianNoise'?"),
         ("GaussianNoise(sigm=1)", "did you mean 'sigma'?"),
         ("GaussianNoise(sigma=-1)", "sigma must be"),
         ("GaussianNoise(50)", "settings must have names"),

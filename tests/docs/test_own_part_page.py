@@ -10,6 +10,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import torch
 from documents import DOCS, ROOT
 
 
@@ -55,6 +56,17 @@ def test_the_part_that_a_page_writes_trains_and_loads(tmp_path):
     assert reader.run("-c", fence("own_part", "{code-block} python")[0]) == (
         "{'type': 'SoftmaxRouter', 'temperature': 0.5} torch.Size([1, 3, 40, 56])\n"
     )
+    command = fence("own_part", "bash")[1].replace("photo.jpg", "photographs/train/0.png").split()
+    reader.run("-m", "clusir_cli", *command[1:])
+    assert cv2.imread(str(tmp_path / "restored.png")).shape == (48, 48, 3)
+
+
+def test_a_block_without_a_name_cannot_be_saved_as_the_page_about_parts_says(tmp_path):
+    import clusir_modules as cm
+
+    net = cm.clusir_tiny(block=lambda dim, *, num_heads: torch.nn.Conv2d(dim, dim, 3, padding=1))
+    with pytest.raises(ValueError, match="unknown block .*must be registered before the network is saved"):
+        net.save_pretrained(tmp_path / "net")
 
 
 @pytest.mark.slow

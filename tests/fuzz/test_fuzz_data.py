@@ -24,6 +24,7 @@ DEGRADATIONS = {
     "JPEG": data.JPEG(),
     "CameraNoise": data.CameraNoise(),
     "DefocusBlur": data.DefocusBlur(),
+    "GaussianBlur": data.GaussianBlur((0, 4), profile="generalized", isotropic=False),
     "GaussianNoise": data.GaussianNoise((0, 50)),
     "Haze": data.Haze(data.LogUniform(0.1, 5.0), objects=0.5),
     "LowLight": data.LowLight(shot_noise=(0.0, 0.1), cast=0.5),
@@ -34,6 +35,7 @@ DEGRADATIONS = {
     "Raindrops": data.Raindrops(),
     "RawNoise": data.RawNoise(mosaic=0.5),
     "Resize": data.Resize((0.2, 2.0), steps=[data.DefocusBlur()]),
+    "SincFilter": data.SincFilter((0.01, 0.5), size=(1, 15)),
     "Snow": data.Snow(),
 }
 COVERED.update({*DEGRADATIONS, "DEGRADATIONS", "Degradation", "HazeMaps", "LogUniform", "TASK_DEGRADATIONS"})
@@ -98,7 +100,12 @@ class TestDegradations:
 
 
 plain = st.one_of(
-    st.none(), st.booleans(), st.integers(-(10**6), 10**6), st.floats(), st.text(max_size=5), st.sampled_from(["shake"])
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**6), 10**6),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from(["shake", "plateau"]),
 )
 settings = st.recursive(
     plain,
@@ -109,7 +116,7 @@ settings = st.recursive(
 OPTIONS = (
     "sigma quantize density length width angle opacity light veil beta airlight tint scene_size path gamma radius "
     "exposure shot_noise read_noise quality steps between directions objects cast mosaic scale modes shuffle "
-    "probabilities shifted gain"
+    "probabilities shifted gain profile isotropic size cutoff"
 ).split()
 
 

@@ -8,6 +8,7 @@ from .camera import CameraNoise
 from .haze import Haze, HazeMaps
 from .jpeg import JPEG
 from .low_light import LowLight
+from .low_pass import GaussianBlur, SincFilter
 from .mixture import Mixture, OneOf
 from .noise import GaussianNoise
 from .rain import RainStreaks
@@ -30,6 +31,7 @@ __all__ = [
     "CameraNoise",
     "DefocusBlur",
     "Degradation",
+    "GaussianBlur",
     "GaussianNoise",
     "Haze",
     "HazeMaps",
@@ -42,6 +44,7 @@ __all__ = [
     "Raindrops",
     "RawNoise",
     "Resize",
+    "SincFilter",
     "Snow",
     "build_degradation",
     "degradation_types",

@@ -1,4 +1,4 @@
-"""Filtering by a small non-negative kernel in linear light, with mirrored borders: of one image, of a batch."""
+"""Filtering by a small kernel in linear light, with mirrored borders: of one image, of a batch."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from .camera import CameraNoise
 from .haze import Haze
 from .jpeg import JPEG
 from .low_light import LowLight
+from .low_pass import GaussianBlur, SincFilter
 from .mixture import Mixture, OneOf
 from .noise import GaussianNoise
 from .rain import RainStreaks
@@ -36,6 +37,8 @@ DEGRADATIONS = Registry(
     Haze,
     MotionBlur,
     DefocusBlur,
+    GaussianBlur,
+    SincFilter,
     LowLight,
     JPEG,
     Snow,
@@ -53,6 +56,8 @@ TASK_DEGRADATIONS: Mapping[str, Degradation] = MappingProxyType(
         "haze": Haze(),
         "motion_blur": MotionBlur(),
         "defocus_blur": DefocusBlur(),
+        "gaussian_blur": GaussianBlur(),
+        "sinc_filter": SincFilter(),
         "low_light": LowLight(),
         "jpeg": JPEG(),
         "jpeg_twice": Mixture([JPEG(shifted=True), JPEG()]),

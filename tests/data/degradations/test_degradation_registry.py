@@ -76,6 +76,8 @@ class TestBuildDegradation:
             "haze",
             "motion_blur",
             "defocus_blur",
+            "gaussian_blur",
+            "sinc_filter",
             "low_light",
             "jpeg",
             "jpeg_twice",

@@ -17,6 +17,7 @@ from clusir_modules.data import (
     CameraNoise,
     DefocusBlur,
     Degradation,
+    GaussianBlur,
     GaussianNoise,
     Haze,
     LogUniform,
@@ -28,6 +29,7 @@ from clusir_modules.data import (
     RainStreaks,
     RawNoise,
     Resize,
+    SincFilter,
     Snow,
 )
 from clusir_modules.data.degradations import _particle_batch
@@ -40,6 +42,9 @@ EVERY = {
     "several noise levels": GaussianNoise([5, 15, 50], quantize=False),
     "noise between": GaussianNoise((0, 55), between=True),
     "linear blur": MotionBlur("linear"),
+    "long Gaussian": GaussianBlur((0.5, 4.0), isotropic=False),
+    "generalized Gaussian": GaussianBlur(profile="generalized", gamma=2.2),
+    "long plateau": GaussianBlur((1.0, 3.0), profile="plateau", isotropic=False, angle=(20, 70)),
     "storm": RainStreaks(LogUniform(3, 20), opacity=(0.4, 0.9), directions=(1, 4)),
     "objects in haze": Haze((0.6, 4.0), scene_size=48, objects=0.9),
     "night": LowLight(LogUniform(0.03, 0.3), cast=0.15),
@@ -62,6 +67,8 @@ ALTERED = {
     "haze": Haze((0.8, 1.8)),
     "motion_blur": MotionBlur(length=(8, 22)),
     "defocus_blur": DefocusBlur((1.5, 4.2)),
+    "gaussian_blur": GaussianBlur((0.2, 2.3)),
+    "sinc_filter": SincFilter((0.25, 0.5)),
     "low_light": LowLight((0.1, 0.3)),
     "jpeg": JPEG((10, 32)),
     "jpeg_twice": Mixture([JPEG(), JPEG()]),
@@ -70,6 +77,9 @@ ALTERED = {
     "several noise levels": GaussianNoise([5, 18, 50], quantize=False),
     "noise between": GaussianNoise((0, 45), between=True),
     "linear blur": MotionBlur("linear", length=(8, 22)),
+    "long Gaussian": GaussianBlur((0.5, 3.0), isotropic=False),
+    "generalized Gaussian": GaussianBlur(profile="generalized", beta=(0.5, 1.0), gamma=2.2),
+    "long plateau": GaussianBlur((1.0, 3.0), profile="plateau", isotropic=False, angle=(-25, 25)),
     "storm": RainStreaks((3, 20), opacity=(0.4, 0.9), directions=(1, 4)),
     "objects in haze": Haze((0.6, 4.0), scene_size=48, objects=0.1),
     "night": LowLight(LogUniform(0.03, 0.3), cast=0.0),
@@ -250,6 +260,8 @@ class TestArithmetic:
             Haze(0),
             MotionBlur("linear", length=0),
             DefocusBlur(0),
+            GaussianBlur(0),
+            SincFilter(size=1),
             LowLight(1, gamma=1, shot_noise=0, read_noise=0),
             Snow(0, veil=0),
             RawNoise(0.0, mosaic=0),
@@ -346,6 +358,8 @@ class TestBatches:
         for degradation in (
             MotionBlur(length=9),
             DefocusBlur(4.0),
+            GaussianBlur(2, size=9),
+            SincFilter(size=11),
             RawNoise(1e-3),
             Raindrops(1, radius=(1, 4)),
             Resize(0.4, steps=[DefocusBlur(1)]),
@@ -384,22 +398,32 @@ class TestBatches:
             GaussianNoise().degrade_batch(images, generator)  # type: ignore[arg-type]
 
 
+# What EVERY holds inside of longer chains only.
+ON_DEVICE = {
+    **EVERY,
+    "jpeg on a shifted grid": JPEG(shifted=True),
+    "one of several": OneOf([GaussianBlur(3), SincFilter(0.2), RawNoise()], probabilities=[0.3, 0.3, 0.2]),
+    "noise at another size": Resize((0.3, 1.4), steps=[RawNoise(), JPEG(shifted=True)]),
+}
+
+
 @pytest.mark.gpu
+@pytest.mark.parametrize("name", ON_DEVICE)
 class TestDevice:
     def test_it_runs_there_without_waiting_and_is_distributed_alike(self, name: str) -> None:
         clean = clean_samples(name)
         generator = torch.Generator("cuda").manual_seed(0)
         on_device = clean.cuda()
-        EVERY[name].degrade_batch(on_device, generator)  # plans of transforms, modules of kernels
+        ON_DEVICE[name].degrade_batch(on_device, generator)  # plans of transforms, modules of kernels
         torch.cuda.set_sync_debug_mode("error")
         try:
-            result = EVERY[name].degrade_batch(on_device, generator)
+            result = ON_DEVICE[name].degrade_batch(on_device, generator)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        reference = features(clean, EVERY[name].degrade_batch(clean, seeded(4)))
+        reference = features(clean, ON_DEVICE[name].degrade_batch(clean, seeded(4)))
         assert distance(reference, features(clean, result.cpu())) < 0.2
 
     def test_equal_seeds_give_equal_bits(self, name: str) -> None:
         clean = pictures(8).cuda()
-        first, second = (EVERY[name].degrade_batch(clean, torch.Generator("cuda").manual_seed(3)) for _ in range(2))
+        first, second = (ON_DEVICE[name].degrade_batch(clean, torch.Generator("cuda").manual_seed(3)) for _ in range(2))
         assert torch.equal(first, second)
