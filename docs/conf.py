@@ -26,6 +26,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "mathml",
     "generated",
+    "browser",
     "checked",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}

@@ -24,6 +24,7 @@ _SCRIPTS = (
     "mprnet",
     "costs",
     "results",
+    "browser",
 )
 
 

@@ -8,5 +8,6 @@ from __future__ import annotations
 from .onnx import export_onnx
 from .program import export_program
 from .pt2 import export_pt2
+from .routed_onnx import export_routed_onnx
 
-__all__ = ["export_onnx", "export_program", "export_pt2"]
+__all__ = ["export_onnx", "export_program", "export_pt2", "export_routed_onnx"]

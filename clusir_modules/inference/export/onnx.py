@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.export import ExportedProgram
 from ...serialization.atomic import written_whole
 from .program import check_close, export_program, unseen_image
 
-__all__ = ["export_onnx"]
+__all__ = ["check_packages", "export_onnx", "write_onnx"]
 
 _LARGEST_FOLDED = 2**24  # numbers of one tensor
 
@@ -37,20 +38,56 @@ def export_onnx(net: nn.Module | ExportedProgram, path: str | os.PathLike[str], 
         >>> from clusir_modules import clusir_tiny
         >>> export_onnx(clusir_tiny(), "clusir.onnx")  # doctest: +SKIP
     """
+    check_packages("export_onnx")
+    program = net if isinstance(net, ExportedProgram) else export_program(net, dynamic_batch=dynamic_batch)
+    image = unseen_image(program)
+    write_onnx(program, path, (image,), (program.module()(image),), inputs=["image"], outputs=["restored"])
+
+
+def check_packages(caller: str) -> None:
+    """Refuse to begin an export that could not end.
+
+    Raises:
+        ImportError: onnx or onnxscript is missing.
+    """
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ImportError(f"export_onnx needs {' and '.join(missing)}")
-    program = net if isinstance(net, ExportedProgram) else export_program(net, dynamic_batch=dynamic_batch)
+        raise ImportError(f"{caller} needs {' and '.join(missing)}")
+
+
+def write_onnx(
+    program: ExportedProgram,
+    path: str | os.PathLike[str],
+    given: Sequence[Tensor],
+    expected: Sequence[Tensor],
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+) -> None:
+    """Convert a program and write it; where onnxruntime is installed, compare what the file makes of an input.
+
+    Args:
+        program: with tensors alone as inputs and outputs; those of four dimensions are images of any size.
+        path: file to write.
+        given: tensors to run the file with.
+        expected: what it must make of them.
+        inputs: names.
+        outputs: names.
+
+    Raises:
+        RuntimeError: the file gives something else.
+    """
     converted: Any = torch.onnx.export(
-        program, dynamo=True, optimize=False, input_names=["image"], output_names=["restored"], verbose=False
+        program, dynamo=True, optimize=False, input_names=inputs, output_names=outputs, verbose=False
     )
     _fold(converted.model)
     _clean(converted.model.graph)
     with written_whole(path) as temporary:
         converted.save(str(temporary), external_data=False)
         if importlib.util.find_spec("onnxruntime") is not None:
-            image = unseen_image(program)
-            check_close("the ONNX file", _run(temporary, image).to(image.device), program.module()(image))
+            results = _run(temporary, dict(zip(inputs, given, strict=True)))
+            for result, wanted in zip(results, expected, strict=True):
+                check_close("the ONNX file", result.to(wanted.device), wanted)
 
 
 def _fold(model: Any) -> None:
@@ -74,14 +111,16 @@ def _clean(graph: Any) -> None:
     for node in graph.all_nodes():
         node.metadata_props.clear()
     for value in (*graph.inputs, *graph.outputs):
-        names = ("batch", "channels", "height", "width")
-        value.shape = onnx_ir.Shape(
-            size if isinstance(size, int) else name for size, name in zip(value.shape, names, strict=True)
-        )
+        if len(value.shape) == 4:
+            names = ("batch", "channels", "height", "width")
+            value.shape = onnx_ir.Shape(
+                size if isinstance(size, int) else name for size, name in zip(value.shape, names, strict=True)
+            )
 
 
-def _run(path: os.PathLike[str], image: Tensor) -> Tensor:
+def _run(path: os.PathLike[str], given: Mapping[str, Tensor]) -> list[Tensor]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(None, {"image": image.cpu().numpy()})[0])
+    results = session.run(None, {name: value.cpu().numpy() for name, value in given.items()})
+    return [torch.from_numpy(result) for result in results]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...ops.precision import full_precision, widen
+from ...ops.spectrum import scale_spectrum
 
 __all__ = ["NUM_BANDS", "SpectralGate", "frequency_bands"]
 
@@ -95,11 +96,8 @@ class SpectralGate(nn.Module):
     """
 
     def forward(self, x: Tensor, gains: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
         with full_precision(x):
             signal = widen(x)
             bands = _remembered_bands(signal)
             gate = ((1 + gains.to(signal.dtype)) @ bands.flatten(1)).unflatten(2, bands.shape[1:])  # bands sum to 1
-            spectrum = torch.view_as_real(torch.fft.rfft2(signal, norm="ortho")).unflatten(1, (gate.shape[1], -1))
-            gated = torch.view_as_complex((spectrum * gate[:, :, None, ..., None]).flatten(1, 2))
-            return torch.fft.irfft2(gated, s=(height, width), norm="ortho").to(x.dtype)
+            return scale_spectrum(signal, gate).to(x.dtype)

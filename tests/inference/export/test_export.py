@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import clusir_modules as cm
-from clusir_modules.inference.export import export_onnx, export_program, export_pt2
+from clusir_modules.inference.export import export_onnx, export_program, export_pt2, export_routed_onnx
 
 SIZES = [(1, 1), (5, 9), (16, 16), (17, 33), (64, 50), (129, 97)]
 
@@ -82,6 +82,30 @@ def onnx_file(program: torch.export.ExportedProgram, tmp_path_factory: pytest.Te
     return path
 
 
+@pytest.fixture(scope="module")
+def sessions(net: cm.ClusIR, tmp_path_factory: pytest.TempPathFactory) -> list[onnxruntime.InferenceSession]:
+    folder = tmp_path_factory.mktemp("export") / "routed"
+    export_routed_onnx(net, folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["restore.onnx", "route.onnx"]
+    for name in ("route.onnx", "restore.onnx"):
+        assert "DFT" not in {node.op_type for node in onnx.load(folder / name).graph.node}
+    return [
+        onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"])
+        for name in ("route.onnx", "restore.onnx")
+    ]
+
+
+@pytest.fixture(scope="module")
+def modulation() -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), cm.DAFMM(4, num_heads=2, layer_scale=1.0), nn.Conv2d(4, 3, 1))
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def without_transform(modulation: nn.Module) -> nn.Module:
+    return export_program(modulation, fourier="matrices").module()
+
+
 class TestClusIR:
     """One small network, traced once: its program has every kind of operation that the large ones have."""
 
@@ -125,6 +149,51 @@ class TestClusIR:
         assert axes == [1, 3, "height", "width"]
         assert [path.name for path in onnx_file.parent.iterdir()] == ["net.onnx"]
         assert str(Path(__file__).parents[2]).encode() not in onnx_file.read_bytes()
+
+
+@pytest.mark.slow
+class TestRouted:
+    """The same network in two files."""
+
+    @pytest.mark.parametrize("size", [(5, 9), (64, 50), (129, 97)])
+    def test_tiles_are_restored_by_the_routing_of_the_picture(
+        self, net: cm.ClusIR, sessions: list[onnxruntime.InferenceSession], size: tuple[int, int]
+    ) -> None:
+        route, restore = sessions
+        picture, tile = torch.rand(1, 3, *size), torch.rand(1, 3, 33, 48)
+        names = [output.name for output in route.get_outputs()]
+        decided = dict(zip(names, route.run(None, {"image": picture.numpy()})))
+        with torch.no_grad():
+            routings = net.route(picture)
+            expected = net(tile, routings=routings)
+        for level, routing in enumerate(routings, start=1):
+            assert torch.equal(torch.from_numpy(decided[f"experts_{level}"]), routing.topk_indices)
+            for name, value in (
+                ("weights", routing.topk_weights),
+                ("prompt", routing.prompt),
+                ("clusters", routing.cluster_probs),
+            ):
+                torch.testing.assert_close(torch.from_numpy(decided[f"{name}_{level}"]), value, atol=1e-5, rtol=0)
+        read = {value.name: decided[value.name] for value in restore.get_inputs() if value.name != "image"}
+        assert sorted(read) == sorted(set(names) - {f"clusters_{level}" for level in range(1, 5)})
+        restored = torch.from_numpy(restore.run(None, {"image": tile.numpy(), **read})[0])
+        torch.testing.assert_close(restored, expected, atol=1e-4, rtol=0)
+
+
+class TestFourierMatrices:
+    @pytest.mark.parametrize("size", [(5, 9), (16, 16), (33, 64), (40, 57)])
+    def test_equal_the_transform(
+        self, without_transform: nn.Module, modulation: nn.Module, size: tuple[int, int]
+    ) -> None:
+        image = torch.rand(1, 3, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(without_transform(image), modulation(image), atol=1e-5, rtol=0)
+
+    def test_leave_no_transform_and_no_complex_number(self, without_transform: nn.Module) -> None:
+        nodes = [node for node in without_transform.graph.nodes if node.op == "call_function"]
+        assert nodes
+        assert not [node for node in nodes if "fft" in str(node.target)]
+        assert not [node for node in nodes if getattr(node.meta.get("val"), "is_complex", bool)()]
 
 
 class TestMPRNet:
@@ -193,6 +262,14 @@ class TestErrors:
         with pytest.raises(TypeError, match="net must return an image or a sequence of images, got dict"):
             export_program(Dictionary())
 
+    def test_a_network_without_routing_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(TypeError, match="net must have routing, got Identity, which has none"):
+            export_routed_onnx(nn.Identity(), tmp_path)
+
+    def test_an_unknown_form_of_the_transform_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"fourier must be .*'fft'"):
+            export_program(nn.Identity(), fourier="fft")
+
     def test_a_program_that_differs_is_found_out(self) -> None:
         class Different(nn.Module):
             def forward(self, x: Tensor) -> Tensor:
@@ -206,7 +283,8 @@ class TestErrors:
         path.write_bytes(b"old")
         program = export_program(nn.Conv2d(3, 3, 3, padding=1))
         monkeypatch.setattr(
-            "clusir_modules.inference.export.onnx._run", lambda path, image: torch.full_like(image, torch.nan)
+            "clusir_modules.inference.export.onnx._run",
+            lambda path, given: [torch.full_like(given["image"], torch.nan)],
         )
         with pytest.raises(RuntimeError, match="the ONNX file must equal the network"):
             export_onnx(program, path)
