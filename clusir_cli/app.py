@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from clusir_cli.bench import bench
 from clusir_cli.check import check
 from clusir_cli.degrade import degrade
 from clusir_cli.export import export
@@ -45,5 +46,5 @@ def main(context: click.Context) -> None:
         click.echo(_FIRST_STEPS)
 
 
-for _command in (restore, inspect, degrade, check, info, export):
+for _command in (restore, inspect, degrade, check, info, export, bench):
     main.add_command(_command)
