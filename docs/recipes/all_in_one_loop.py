@@ -29,10 +29,11 @@ for part, photographs in (("train", (astronaut, coffee)), ("val", (chelsea,))):
 tasks = {
     "noise": {"type": "GaussianNoise", "sigma": [25, 50]},
     "low_light": {"type": "LowLight"},
+    # a list is a mixture, in this order
     "haze_rain": [
         {"type": "Haze"},
         {"type": "RainStreaks"},
-    ],  # a list is a mixture, in this order
+    ],
 }
 
 
