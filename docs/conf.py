@@ -32,6 +32,7 @@ extensions = [
     "generated",
     "checked",
     "names",
+    "before_after",
     "sphinx_codeautolink",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
