@@ -33,6 +33,7 @@ extensions = [
     "checked",
     "names",
     "before_after",
+    "diagram",
     "sphinx_codeautolink",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}

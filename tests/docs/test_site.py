@@ -45,6 +45,12 @@ return [...document.querySelectorAll("article, article *")].filter(element => {
     return true;
 }).map(element => `${element.tagName} ${element.className} ${element.textContent.slice(0, 40)}`).slice(0, 2)}"""
 
+# Lines of diagrams that are wider than the box around them.
+OUT_OF_BOX = """() => [...document.querySelectorAll(".diagram g")].flatMap(group => {
+    const box = group.querySelector("rect").getBBox();
+    return [...group.querySelectorAll("text")].filter(text => text.getBBox().width > box.width)
+}).map(text => text.textContent)"""
+
 
 def test_the_build_finds_nothing_wrong():
     assert check_site(SITE) == []
@@ -108,6 +114,19 @@ def test_no_page_overflows_or_complains(address, browser):
     assert tab.evaluate(TOO_WIDE) == ["P  "]
     tab.close()
     assert not faults, "\n".join(faults)
+
+
+def test_the_words_of_a_diagram_stay_in_their_boxes(address, browser):
+    shown = [path.relative_to(SITE).as_posix() for path in WRITTEN if 'class="diagram"' in path.read_text("utf-8")]
+    assert shown
+    tab = browser.new_page(viewport={"width": 360, "height": 900})
+    out = []
+    for name in shown:
+        tab.goto(f"{address}/{name}", wait_until="load")
+        out += [f"{name}: {words}" for words in tab.evaluate(OUT_OF_BOX)]
+        assert tab.evaluate("parseFloat(getComputedStyle(document.querySelector('.diagram text')).fontSize)") >= 11
+    tab.close()
+    assert out == []
 
 
 def test_a_slider_moves_the_border_by_keyboard(address, browser):
