@@ -88,6 +88,7 @@ site-test: docs $(VENV)/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check --line-length 88 README.md CONTRIBUTING.md docs/*.md docs/*/*.md
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

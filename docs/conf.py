@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
+import re
 import sys
+import textwrap
 from pathlib import Path
 
 _HERE = Path(__file__).parent
@@ -28,6 +32,10 @@ extensions = [
     "generated",
     "browser",
     "checked",
+    "names",
+    "before_after",
+    "diagram",
+    "sphinx_codeautolink",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_generated", "assets", "recipes/*.py"]
@@ -46,6 +54,8 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # fields of a NamedTuple are members already
 napoleon_custom_sections = ["Shape", "Reference"]
 
+suppress_warnings = ["codeautolink.match_block"]  # docstrings whose marks for doctest Sphinx removes
+
 html_theme = "furo"
 html_title = f"clusir {release}"
 html_static_path = ["_static"]
@@ -55,11 +65,25 @@ pygments_style = "friendly"
 pygments_dark_style = "monokai"
 
 
-def _skip_alias(app: object, what: str, name: str, member: object, skip: bool, options: object) -> bool | None:
-    """Leave out the members of a NamedTuple, which its docstring explains."""
-    return True if str(getattr(member, "__doc__", "")).startswith("Alias for field number") else None
+def _choose(app: object, what: str, name: str, member: object, skip: bool, options: object) -> bool | None:
+    """Leave out the members of a NamedTuple, which its docstring explains; show ``forward``, also without a text."""
+    if str(getattr(member, "__doc__", "")).startswith("Alias for field number"):
+        return True
+    return False if name == "forward" else None
+
+
+def _add_shapes(app: object, what: str, name: str, member: object, options: object, lines: list[str]) -> None:
+    """Below ``forward`` stand the shapes, which the docstring of the class tells."""
+    place, _, own = name.rpartition(".")
+    if what != "method" or own != "forward":
+        return
+    module, _, cls = place.rpartition(".")
+    text = inspect.getdoc(getattr(importlib.import_module(module), cls)) or ""
+    if found := re.search(r"^Shape:\n((?: .*\n|\n)+)", text + "\n", re.MULTILINE):
+        lines += ["", *textwrap.dedent(found[1]).strip().splitlines()]
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the handler."""
-    app.connect("autodoc-skip-member", _skip_alias)
+    """Connect the handlers."""
+    app.connect("autodoc-skip-member", _choose)
+    app.connect("autodoc-process-docstring", _add_shapes)

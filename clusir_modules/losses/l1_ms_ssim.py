@@ -33,6 +33,11 @@ class L1MSSSIMLoss(nn.Module):
             or no image.
         TypeError: a weight or knee that is not a number; in ``forward`` an integer tensor.
 
+    Example:
+        >>> loss, clean = L1MSSSIMLoss(), torch.rand(1, 3, 64, 64)
+        >>> loss(0.9 * clean, clean) < loss(0.5 * clean, clean)
+        tensor(True)
+
     Reference: ClusIR, arXiv:2512.10948, experimental setup (L1 and MS-SSIM).
     """
 

@@ -65,6 +65,12 @@ def load_balance_loss(routings: Routing | Sequence[Routing], *, all_reduce: bool
     Note: a statistic of the batch at hand. Under gradient accumulation, and over several processes without
     ``all_reduce``, each part is balanced by itself, which differs from balancing their union. This project's choice,
     after Shazeer et al., ICLR 2017, sec. 4.
+
+    Example:
+        >>> from clusir_modules import choose_experts
+        >>> even, uneven = torch.full((2, 4), 0.25), torch.tensor([[1.0, 0, 0, 0]])
+        >>> load_balance_loss(choose_experts(even, 2)), load_balance_loss(choose_experts(uneven, 2))
+        (tensor(0.), tensor(3.))
     """
     means = _batch_means([routing.expert_probs for routing in _as_sequence(routings)], all_reduce=all_reduce)
     return torch.stack([(mean * mean.numel() - 1).square().mean() for mean in means]).mean()
@@ -111,6 +117,12 @@ def cluster_information_loss(
     Note: a statistic of the batch at hand, see :func:`load_balance_loss`. In a batch with few images of a label the
     information is over-estimated: a label that comes up once counts as its image. This project's choice, after Bridle
     et al., "Unsupervised classifiers, mutual information and 'phantom targets'", NIPS 1991.
+
+    Example:
+        >>> from clusir_modules import choose_experts
+        >>> routing = choose_experts(torch.full((4, 2), 0.5), 1, cluster_probs=torch.eye(4))
+        >>> cluster_information_loss(routing)  # each image in a cluster of its own
+        tensor(-1.)
     """
     clusters = [routing.cluster_probs for routing in _as_sequence(routings)]
     if labels is not None:
@@ -154,6 +166,12 @@ def router_z_loss(routings: Routing | Sequence[Routing]) -> Tensor:
 
     Note: a mean over the images, the same whatever the batches are cut into.
 
+    Example:
+        >>> from clusir_modules import choose_experts
+        >>> routing = choose_experts(torch.full((1, 2), 0.5), 1, expert_logits=torch.zeros(1, 1, 2))
+        >>> router_z_loss(routing)  # the square of log 2
+        tensor(0.4805)
+
     Reference: Zoph et al., "ST-MoE", arXiv:2202.08906, router z-loss, weight 0.001; the mean over clusters is
     this project's choice.
     """
@@ -180,6 +198,12 @@ def orthogonality_loss(net: nn.Module) -> Tensor:
     Raises:
         TypeError: ``net`` is not a module.
         ValueError: no module of ``net`` has prototypes.
+
+    Example:
+        >>> from clusir_modules import PCGRM
+        >>> router = PCGRM(32, num_clusters=8)
+        >>> orthogonality_loss(router) < 0.1
+        tensor(True)
 
     Reference: ClusIR, arXiv:2512.10948 (prototypes nearly orthogonal); the form of the penalty is this project's
     choice.

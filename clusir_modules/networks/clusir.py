@@ -323,6 +323,10 @@ def clusir_tiny(*, pretrained: bool = False, **overrides: Any) -> ClusIR:
 
     Raises:
         ValueError: the pretrained weights do not fit the overrides.
+
+    Example:
+        >>> f"{sum(p.numel() for p in clusir_tiny().parameters()):,} parameters"
+        '1,338,233 parameters'
     """
     settings: dict[str, Any] = {
         "dim": 16,
@@ -346,6 +350,10 @@ def clusir_small(*, pretrained: bool = False, **overrides: Any) -> ClusIR:
 
     Raises:
         ValueError: ``pretrained``, which :func:`clusir_tiny` alone has.
+
+    Example:
+        >>> f"{sum(p.numel() for p in clusir_small().parameters()):,} parameters"
+        '7,498,799 parameters'
     """
     _refuse_pretrained(pretrained)
     settings: dict[str, Any] = {
@@ -362,6 +370,10 @@ def clusir_base(*, pretrained: bool = False, **overrides: Any) -> ClusIR:
 
     Raises:
         ValueError: ``pretrained``, which :func:`clusir_tiny` alone has.
+
+    Example:
+        >>> f"{sum(p.numel() for p in clusir_base().parameters()):,} parameters"
+        '21,823,097 parameters'
     """
     _refuse_pretrained(pretrained)
     return ClusIR(**overrides)

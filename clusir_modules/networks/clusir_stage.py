@@ -90,6 +90,12 @@ class ClusIRStage(ClusIREncoder):
             are missing or not wanted.
         TypeError: a setting of a wrong type, a finished module as a part; in ``forward`` an integer image.
 
+    Example:
+        >>> stage = ClusIRStage(8, num_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1))
+        >>> features = stage(torch.rand(1, 3, 32, 48))
+        >>> [tuple(x.shape) for x in features.decoded]
+        [(1, 8, 32, 48), (1, 16, 16, 24), (1, 32, 8, 12)]
+
     References: ClusIR, arXiv:2512.10948; Zamir et al., "Multi-Stage Progressive Image Restoration", CVPR 2021 (the
     connection of stages).
     """

@@ -76,6 +76,13 @@ def convert_mprnet_state_dict(checkpoint: Mapping[str, Any]) -> dict[str, Tensor
     Raises:
         TypeError: ``checkpoint`` is not a mapping.
         ValueError: it holds no MPRNet weights, or its activation slopes differ, which one shared slope cannot hold.
+
+    Example:
+        >>> from clusir_modules import MPRNet
+        >>> net = MPRNet(8, unet_step=4, orsnet_step=4, num_cabs=1)
+        >>> released = {"state_dict": {f"module.{name}": value for name, value in net.state_dict().items()}}
+        >>> net.load_state_dict(convert_mprnet_state_dict(released))
+        <All keys matched successfully>
     """
     weights = checkpoint
     if isinstance(checkpoint, Mapping):

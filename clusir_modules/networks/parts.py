@@ -33,6 +33,12 @@ class Prompts:
     Attributes:
         fusion: makes the module that joins the tokens of a level and of the deepest one.
         generation: makes the module that turns tokens into a map.
+
+    Example:
+        >>> from clusir_modules import clusir_tiny
+        >>> net = clusir_tiny(prompts=Prompts(generation=partial(PGB, size=8)))
+        >>> net.stages[0].prompt_blocks[0].components.shape  # maps of 8x8 pixels
+        torch.Size([5, 16, 8, 8])
     """
 
     fusion: FusionFactory = PromptFusion

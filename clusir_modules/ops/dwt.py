@@ -379,6 +379,11 @@ def idwt2d(ll: Tensor, details: Tensor, wave: WaveLike = "haar", mode: str = "ze
     Raises:
         TypeError: ``ll`` is not floating point, ``details`` is not a tensor, or the dtypes differ.
         ValueError: the shapes do not belong together or are too small for the wavelet, ``wave`` or ``mode`` is unknown.
+
+    Example:
+        >>> x = torch.rand(1, 3, 8, 6)
+        >>> torch.allclose(idwt2d(*dwt2d(x)), x, atol=1e-6)
+        True
     """
     check_feature_map(ll, name="ll")
     wave = remember_wave(wave)

@@ -70,6 +70,11 @@ def waverec2(coefficients: Sequence[Tensor], wave: WaveLike = "haar", mode: str 
     Raises:
         TypeError: an element is no floating-point tensor.
         ValueError: there is none, or the shapes do not belong together.
+
+    Example:
+        >>> x = torch.rand(1, 3, 8, 16)
+        >>> torch.allclose(waverec2(wavedec2(x, level=2)), x, atol=1e-6)
+        True
     """
     x, details = _check_coefficients(coefficients)
     for bands in details:
@@ -135,6 +140,11 @@ def iswt2d(coefficients: Sequence[Tensor], wave: WaveLike = "haar") -> Tensor:
     Raises:
         TypeError: an element is no floating-point tensor.
         ValueError: there is none, or the shapes do not belong together.
+
+    Example:
+        >>> x = torch.rand(1, 3, 8, 16)
+        >>> torch.allclose(iswt2d(swt2d(x, level=2)), x, atol=1e-6)
+        True
     """
     ll, details = _check_coefficients(coefficients)
     for number, bands in enumerate(details, start=1):

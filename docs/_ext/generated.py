@@ -19,6 +19,7 @@ _SCRIPTS = (
     "tiles",
     "routing",
     "restoration",
+    "diagrams",
     "weights",
     "separation",
     "mprnet",

@@ -1,4 +1,7 @@
-"""All-in-one data in a plain PyTorch loop, without BasicSR: tasks on a folder, exact epochs, any network."""
+"""All-in-one data in a plain PyTorch loop, without BasicSR.
+
+Tasks on a folder, exact epochs, any network.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +22,27 @@ folder = Path(tempfile.mkdtemp())  # stands for a folder of yours
 for part, photographs in (("train", (astronaut, coffee)), ("val", (chelsea,))):
     (folder / part).mkdir()
     for photograph in photographs:
-        Image.fromarray(photograph()).resize((300, 220)).save(folder / part / f"{photograph.__name__}.png")
+        Image.fromarray(photograph()).resize((300, 220)).save(
+            folder / part / f"{photograph.__name__}.png"
+        )
 
 tasks = {
     "noise": {"type": "GaussianNoise", "sigma": [25, 50]},
     "low_light": {"type": "LowLight"},
-    "haze_rain": [{"type": "Haze"}, {"type": "RainStreaks"}],  # a list is a mixture, in this order
+    # a list is a mixture, in this order
+    "haze_rain": [
+        {"type": "Haze"},
+        {"type": "RainStreaks"},
+    ],
 }
 
 
 def dataset(part: str, **options: int | None) -> AllInOneDataset:
     """All tasks on the pictures of one folder."""
-    entries = [{"name": n, "dataroot_gt": folder / part, "degradation": d, "repeat": 10} for n, d in tasks.items()]
+    entries = [
+        {"name": n, "dataroot_gt": folder / part, "degradation": d, "repeat": 10}
+        for n, d in tasks.items()
+    ]
     return AllInOneDataset(entries, **options)
 
 
@@ -40,7 +52,8 @@ optimizer = torch.optim.AdamW(net.parameters(), lr=4e-3)
 criterion = cm.L1MSSSIMLoss(ms_ssim_weight=0.2)
 losses = []
 for epoch in range(5):
-    # The set takes (epoch, index) pairs: every patch is new in every epoch, and the same for any number of workers.
+    # The set takes (epoch, index) pairs: every patch is new in every epoch, and the
+    # same for any number of workers.
     order = [(epoch, index) for index in torch.randperm(len(train_set)).tolist()]
     for batch in DataLoader(train_set, batch_size=4, sampler=order):
         restored, routings = net(batch["lq"], return_routing=True)
@@ -49,10 +62,14 @@ for epoch in range(5):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-print(f"{len(losses)} steps, loss {sum(losses[:5]) / 5:.3f} to {sum(losses[-5:]) / 5:.3f}")
-assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+first, last = sum(losses[:5]) / 5, sum(losses[-5:]) / 5
+print(f"{len(losses)} steps, loss {first:.2f} to {last:.2f}")
+assert last < 0.9 * first
 
 for index in range(0, len(val_set), 10):
     gt, lq = (val_set[index][key].permute(1, 2, 0).numpy() for key in ("gt", "lq"))
     restored = cm.restore(net, lq, progress=False)
-    print(f"{val_set[index]['task']}: {psnr(lq, gt):.2f} dB degraded, {psnr(restored, gt):.2f} dB restored")
+    before, after = psnr(lq, gt), psnr(restored, gt)
+    print(
+        f"{val_set[index]['task']}: {before:.1f} dB degraded, {after:.1f} dB restored"
+    )

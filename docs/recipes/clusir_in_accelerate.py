@@ -1,4 +1,7 @@
-"""ClusIR trained by Accelerate, the same script for one process or many; interrupted within an epoch and continued."""
+"""ClusIR trained by Accelerate, the same script for one process or many.
+
+Interrupted within an epoch and continued.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +21,33 @@ from clusir_modules.data import AllInOneDataset
 
 folder = Path(tempfile.mkdtemp())  # stands for a folder of yours
 for photograph in (astronaut, coffee):
-    Image.fromarray(photograph()).resize((200, 160)).save(folder / f"{photograph.__name__}.png")
+    Image.fromarray(photograph()).resize((200, 160)).save(
+        folder / f"{photograph.__name__}.png"
+    )
 
 
 def fit(last_step: int, done: int = 0) -> list[torch.Tensor]:
-    """Train from a saved step to another, save all that the rest of the run depends on, and return the weights."""
+    """Train from a saved step to another, save all that the rest of the run needs."""
     set_seed(0)
-    accelerator = Accelerator(cpu=True)  # without arguments: the devices that `accelerate launch` gives
-    tasks = [{"name": "noise", "dataroot_gt": folder, "degradation": "noise", "repeat": 2}]
+    # without arguments: the devices that `accelerate launch` gives
+    accelerator = Accelerator(cpu=True)
+    tasks = [
+        {"name": "noise", "dataroot_gt": folder, "degradation": "noise", "repeat": 2}
+    ]
     data = AllInOneDataset(tasks, patch_size=32, seed=1)
-    net = cm.clusir_tiny(dim=8, embed_dim=16, num_blocks=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
+    net = cm.clusir_tiny(
+        dim=8, embed_dim=16, num_blocks=(1, 1, 1, 1), num_heads=(1, 1, 1, 1)
+    )
     optimizer = torch.optim.AdamW(net.parameters(), lr=4e-3)
-    # a sample is drawn by seed, epoch and place, so that its degradation is the same in every run
-    places = [(epoch, place) for epoch in range(2) for place in torch.randperm(len(data)).tolist()]
-    net, optimizer, loader = accelerator.prepare(net, optimizer, DataLoader(data, batch_size=1, sampler=places))
+    # a sample is drawn by seed, epoch and place, so that it is the same in every run
+    places = [
+        (epoch, place)
+        for epoch in range(2)
+        for place in torch.randperm(len(data)).tolist()
+    ]
+    net, optimizer, loader = accelerator.prepare(
+        net, optimizer, DataLoader(data, batch_size=1, sampler=places)
+    )
     criterion = cm.L1MSSSIMLoss(ms_ssim_weight=0.2)
     if done:
         accelerator.load_state(str(folder / f"step_{done}"))

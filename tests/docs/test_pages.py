@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from documents import DOCS, pages
+from documents import DOCS, blocks, pages
 
 COMPONENTS = sorted(path for path in (DOCS / "components").glob("*.md") if path.name != "index.md")
 
@@ -37,3 +37,26 @@ def test_the_glossary_has_few_words_in_order():
     words = re.findall(r"^(\S.*)\n  \S", (DOCS / "glossary.md").read_text("utf-8"), re.MULTILINE)
     assert 10 <= len(words) <= 20
     assert words == sorted(words, key=str.lower)
+
+
+def test_code_of_the_documents_is_at_most_88_columns_wide():
+    code = blocks("python", "{code-block} python", "yaml", "bash", "sh")
+    wide = [f"{block.name}: {line}" for block in code for line in block.shown.splitlines() if len(line) > 88]
+    assert code
+    assert wide == []
+
+
+def test_every_diagram_that_a_page_shows_is_drawn_and_shown():
+    source = (DOCS / "pictures" / "diagrams.py").read_text("utf-8")
+    drawn = set(re.findall(r'^    "(\w+)": (?:Diagram\(|_house)', source, re.MULTILINE))
+    shown = {
+        name
+        for path in pages()
+        for name in re.findall(r"^```\{diagram\} (\w+)$", path.read_text("utf-8"), re.MULTILINE)
+    }
+    assert drawn
+    assert shown == drawn
+
+
+def test_no_diagram_is_drawn_with_letters():
+    assert [block.name for block in blocks("text") if re.search("[\u2500-\u257f]", block.text)] == []

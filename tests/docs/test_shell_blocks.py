@@ -14,7 +14,7 @@ from basicsr_plugin.options.files import list_options
 LINES = [
     pytest.param(line.split("#")[0].strip(), id=f"{block.name}-{number}")
     for block in blocks("bash", "sh")
-    for number, line in enumerate(block.text.splitlines())
+    for number, line in enumerate(block.text.replace("\\\n", "").splitlines())
     if line.split("#")[0].strip()
 ]
 OPTION_FILES = {name.rsplit("/", 1)[-1] for name in list_options()}

@@ -31,6 +31,10 @@ class LayerNorm2d(nn.LayerNorm):
     Shape:
         Input and output: ``(B, dim, H, W)``.
 
+    Example:
+        >>> LayerNorm2d(16)(torch.rand(2, 16, 9, 7)).shape
+        torch.Size([2, 16, 9, 7])
+
     Reference: Ba et al., "Layer Normalization", 2016.
     """
 

@@ -18,7 +18,14 @@ class SmallConv2d(nn.Conv2d):
     learned to remove noise only after 400 steps that it does not need with the small start (measured in
     ``docs/design.md``).
 
-    The arguments and the shapes are those of :class:`torch.nn.Conv2d`.
+    The arguments are those of :class:`torch.nn.Conv2d`.
+
+    Shape:
+        ``(B, in_channels, H, W)`` to ``(B, out_channels, H', W')``, ``H'`` and ``W'`` as in :class:`torch.nn.Conv2d`.
+
+    Example:
+        >>> SmallConv2d(16, 32, 3, padding=1)(torch.rand(2, 16, 9, 7)).shape
+        torch.Size([2, 32, 9, 7])
     """
 
     def reset_parameters(self) -> None:

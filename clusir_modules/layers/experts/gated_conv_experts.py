@@ -41,6 +41,11 @@ class GatedConvExperts(nn.Module):
     Raises:
         ValueError: a size below 1 or an even ``kernel_size``; in ``forward`` a wrong shape.
         TypeError: an integer ``x``.
+
+    Example:
+        >>> weights, indices = torch.tensor([[0.7, 0.3]]), torch.tensor([[2, 0]])
+        >>> GatedConvExperts(16, num_experts=4)(torch.rand(1, 16, 9, 7), weights, indices).shape
+        torch.Size([1, 16, 9, 7])
     """
 
     def __init__(

@@ -58,6 +58,10 @@ class PromptFusion(nn.Module):
 
     Note: computed in the type of the weights whatever the autocast type; there are few tokens.
 
+    Example:
+        >>> PromptFusion(128, 4)(torch.rand(2, 16, 128), torch.rand(2, 4, 128)).shape
+        torch.Size([2, 16, 128])
+
     Reference: ClusIR, arXiv:2512.10948, method overview.
     """
 

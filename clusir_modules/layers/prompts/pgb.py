@@ -42,6 +42,10 @@ class PGB(nn.Module):
         ValueError: a size below 1; in ``forward`` a wrong shape or a size below 1.
         TypeError: integer tokens, a size that is not a pair.
 
+    Example:
+        >>> PGB(64, 32)(torch.rand(2, 16, 64), (40, 56)).shape
+        torch.Size([2, 32, 40, 56])
+
     References: ClusIR, arXiv:2512.10948, method overview; Potlapalli et al., "PromptIR", NeurIPS 2023, sec. 3.1.1.
     """
 

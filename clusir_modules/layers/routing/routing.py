@@ -25,6 +25,11 @@ class Routing(NamedTuple):
         prompt: tokens ``p(c|x) P_c``, ``(B, L, D)``.
         expert_logits: of which ``p(e|c, x)`` is the softmax, ``(B, L, E)`` or for all clusters the same ``(B, 1, E)``;
             None from a router that does not hand them on.
+
+    Example:
+        >>> routing = choose_experts(torch.tensor([[0.5, 0.2, 0.3]]), top_k=2)
+        >>> routing.cluster_probs.shape, routing.topk_weights.shape
+        (torch.Size([1, 1]), torch.Size([1, 2]))
     """
 
     cluster_probs: Tensor

@@ -33,6 +33,10 @@ class GatedFeedForward(nn.Module):
         ValueError: a width below 1, a ``kernel_size`` below 1 or even; in ``forward`` a wrong shape.
         TypeError: an integer tensor.
 
+    Example:
+        >>> GatedFeedForward(16)(torch.rand(2, 16, 9, 7)).shape
+        torch.Size([2, 16, 9, 7])
+
     References: Zamir et al., "Restormer", CVPR 2022, sec. 3.2; Chen et al., "Simple Baselines for Image Restoration",
     ECCV 2022, sec. 3.3.
     """

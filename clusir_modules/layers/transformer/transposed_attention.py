@@ -144,6 +144,10 @@ class TransposedAttention(nn.Module):
     Note: the similarity and its softmax are computed in float32 or wider. Cost ``5 dim^2`` multiply-adds a
     pixel. Fastest channels last.
 
+    Example:
+        >>> TransposedAttention(16, num_heads=4)(torch.rand(2, 16, 9, 7)).shape
+        torch.Size([2, 16, 9, 7])
+
     Reference: Zamir et al., "Restormer", CVPR 2022, sec. 3.1 (multi-Dconv head transposed attention).
     """
 
