@@ -65,7 +65,7 @@ def test_a_block_without_a_name_cannot_be_saved_as_the_page_about_parts_says(tmp
     import clusir_modules as cm
 
     net = cm.clusir_tiny(block=lambda dim, *, num_heads: torch.nn.Conv2d(dim, dim, 3, padding=1))
-    with pytest.raises(ValueError, match="unknown block .*must be registered before the network is saved"):
+    with pytest.raises(ValueError, match=r"unknown block .*must be registered before the network is saved"):
         net.save_pretrained(tmp_path / "net")
 
 
