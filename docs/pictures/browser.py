@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parents[2]
 _RUNTIME = "onnxruntime-web@1.30.0"
 _RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 _MODEL_FILES = ("route.onnx", "restore.onnx")
-_TILE, _OVERLAP = 512, 32
+_SMALLEST_TILE, _LARGEST_TILE, _OVERLAP = 384, 512, 32
 _ROUTED_SIDE = 1024
 """As `clusir inspect` does: what is larger is routed by its middle."""
 
@@ -86,7 +86,8 @@ def _describe(folder: Path, missing: str | None) -> dict[str, Any]:
     return {
         "missing": missing,
         "bytes": sum(file.stat().st_size for file in loaded if file.is_file()),
-        "tile": _TILE,
+        "smallest_tile": _SMALLEST_TILE,
+        "largest_tile": _LARGEST_TILE,
         "overlap": _OVERLAP,
         "multiple": cm.ClusIR.size_multiple,
         "routed_side": _ROUTED_SIDE,

@@ -28,3 +28,16 @@ export function windows(spans) {
   spans.forEach(([start], number) => weights[number].forEach((weight, place) => (total[start + place] += weight)));
   return spans.map(([start], number) => weights[number].map((weight, place) => weight / total[start + place]));
 }
+
+// The side of tiles, between the smallest and the largest, with which the fewest pixels run; of equals the largest.
+export function bestTile(lengths, { smallest_tile, largest_tile, overlap, multiple }) {
+  let [best, least] = [largest_tile, Infinity];
+  for (let tile = largest_tile; tile >= smallest_tile; tile -= multiple) {
+    const covered = lengths.map((length) =>
+      tileSpans(length, tile, overlap, multiple).reduce((sum, [start, stop]) => sum + stop - start, 0),
+    );
+    const pixels = covered[0] * covered[1];
+    if (pixels < least) [best, least] = [tile, pixels];
+  }
+  return best;
+}

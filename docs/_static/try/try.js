@@ -58,20 +58,20 @@ async function read(file) {
   return { width, height, rgba: context.getImageData(0, 0, width, height).data };
 }
 
-function finish(picture, rgba, seconds, name) {
+function finish(picture, { rgba, seconds, tiles, tile }, name) {
   const canvas = find("after");
   Object.assign(canvas, { width: picture.width, height: picture.height });
   canvas.getContext("2d").putImageData(new ImageData(rgba, picture.width, picture.height), 0, 0);
   find("compare").hidden = false;
   move(50);
-  const speed = (seconds / ((picture.width * picture.height) / 1e6)).toFixed(1);
+  const how = tiles > 1 ? `in ${tiles} tiles of ${tile} pixels` : "as a whole";
   canvas.toBlob((blob) => {
     const link = find("download");
     URL.revokeObjectURL(link.href);
     link.href = URL.createObjectURL(blob);
     link.download = `${name.replace(/\.[^.]*$/, "")}_restored.png`;
     link.hidden = false;
-    show("status", `Restored in ${seconds.toFixed(1)} s, ${speed} s for each megapixel. Move the line to compare.`);
+    show("status", `Restored ${how}, in ${seconds.toFixed(1)} s. Move the line to compare.`);
   }, "image/png");
 }
 
@@ -114,7 +114,7 @@ async function restore(file) {
       show("status", `Restoring, part ${data.done} of ${data.total}${left >= 1 ? `, about ${left.toFixed(0)} s left` : ""}`);
     } else if (data.kind === "done") {
       stop();
-      finish(picture, data.rgba, data.seconds, file.name);
+      finish(picture, data, file.name);
     } else {
       fail(`It did not work: ${data.text}. Is the picture too large for the memory that this browser gives to a page?`);
     }

@@ -1,7 +1,7 @@
 // Restores one picture beside the page, so that the page stays alive. Nothing leaves the machine.
 
 import * as ort from "./ort.wasm.bundle.min.mjs";
-import { tileSpans, windows } from "./tiles.js";
+import { bestTile, tileSpans, windows } from "./tiles.js";
 
 const here = (name) => new URL(name, import.meta.url).href;
 
@@ -50,9 +50,8 @@ function guess(table, decided) {
 
 async function restoreTiles(session, decided, picture, settings) {
   const { width, height } = picture;
-  const [rows, columns] = [height, width].map((length) =>
-    tileSpans(length, settings.tile, settings.overlap, settings.multiple),
-  );
+  const tile = bestTile([height, width], settings);
+  const [rows, columns] = [height, width].map((length) => tileSpans(length, tile, settings.overlap, settings.multiple));
   const [rowWeights, columnWeights] = [rows, columns].map(windows);
   const total = rows.length * columns.length;
   const result = new Uint8ClampedArray(picture.rgba); // keeps transparency; rounds and clips what is put in
@@ -80,7 +79,7 @@ async function restoreTiles(session, decided, picture, settings) {
         result[4 * (top * width + place) + channel] = band[3 * place + channel] * 255;
     carried = band.slice(3 * (end - top) * width);
   }
-  return result;
+  return { rgba: result, tiles: total, tile };
 }
 
 async function run(picture, settings) {
@@ -94,8 +93,9 @@ async function run(picture, settings) {
   postMessage({ kind: "looks", text: `looks like: ${first} (${probability.toFixed(2)}), then ${second}` });
   const session = await open("restore.onnx");
   const given = Object.fromEntries(session.inputNames.filter((name) => name !== "image").map((n) => [n, decided[n]]));
-  const rgba = await restoreTiles(session, given, picture, settings);
-  postMessage({ kind: "done", rgba, seconds: (performance.now() - started) / 1000 }, [rgba.buffer]);
+  const result = await restoreTiles(session, given, picture, settings);
+  const seconds = (performance.now() - started) / 1000;
+  postMessage({ kind: "done", ...result, seconds }, [result.rgba.buffer]);
 }
 
 onmessage = ({ data }) =>
