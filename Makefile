@@ -80,9 +80,9 @@ contest: $(VENV)/.test
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
-# Links, widths and errors of the built site, and its page that restores pictures, in Chromium if there is one.
+# Links, widths, errors and barriers of the built site, and its page that restores pictures, in Chromium if there is one.
 site-test: docs $(VENV)/.test
-	$(INSTALL) playwright
+	$(INSTALL) playwright axe-playwright-python
 	$(BIN)/python -m pytest -q -n 0 tests/docs/test_site.py tests/docs/test_try_page.py
 
 lint: $(VENV)/.test

@@ -60,8 +60,9 @@ html_theme = "furo"
 html_title = f"clusir {release}"
 html_static_path = ["_static"]
 html_css_files = ["clusir.css"]
+html_js_files = [("scrolling.js", {"defer": "defer"})]
 html_show_sourcelink = False
-pygments_style = "friendly"
+pygments_style = "default"  # of enough contrast, unlike "friendly"
 pygments_dark_style = "monokai"
 
 
@@ -83,7 +84,14 @@ def _add_shapes(app: object, what: str, name: str, member: object, options: obje
         lines += ["", *textwrap.dedent(found[1]).strip().splitlines()]
 
 
+def _tell_level(app: object, page: str, template: str, context: dict[str, object], doctree: object) -> None:
+    """Headings of the navigation say their level, which assistive programs ask for."""
+    tree = str(context.get("furo_navigation_tree", ""))
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def setup(app: Sphinx) -> None:
     """Connect the handlers."""
+    app.connect("html-page-context", _tell_level, priority=900)  # after the theme's
     app.connect("autodoc-skip-member", _choose)
     app.connect("autodoc-process-docstring", _add_shapes)

@@ -60,3 +60,8 @@ def test_every_diagram_that_a_page_shows_is_drawn_and_shown():
 
 def test_no_diagram_is_drawn_with_letters():
     assert [block.name for block in blocks("text") if re.search("[\u2500-\u257f]", block.text)] == []
+
+
+def test_every_table_of_results_has_a_title():
+    titles = set(re.findall(r'^    "(\w+)": "', (DOCS / "pictures" / "results.py").read_text("utf-8"), re.MULTILINE))
+    assert {path.stem for path in (DOCS.parent / "benchmarks" / "results").glob("*.md")} <= titles

@@ -116,6 +116,32 @@ def test_no_page_overflows_or_complains(address, browser):
     assert not faults, "\n".join(faults)
 
 
+def test_axe_finds_no_barrier(address, browser):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
+
+    def barriers():
+        found = axe.run(tab, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
+        return [
+            f"{violation['id']} {node['html'][:120]}"
+            for violation in found.response["violations"]
+            for node in violation["nodes"]
+        ]
+
+    faults: list[str] = []
+    tab = browser.new_page()
+    for path in WRITTEN:
+        name = path.relative_to(SITE).as_posix()
+        for scheme, width in (("light", 360), ("dark", 1400)):
+            tab.emulate_media(color_scheme=scheme)
+            tab.set_viewport_size({"width": width, "height": 900})
+            tab.goto(f"{address}/{name}", wait_until="load")
+            faults += [f"{name} at {width} pixels, {scheme}: {barrier}" for barrier in barriers()[:3]]
+    tab.evaluate("document.querySelector('article').insertAdjacentHTML('beforeend', '<img src=\"favicon.ico\">')")
+    assert any(barrier.startswith("image-alt") for barrier in barriers())
+    tab.close()
+    assert not faults, "\n".join(faults)
+
+
 def test_the_words_of_a_diagram_stay_in_their_boxes(address, browser):
     shown = [path.relative_to(SITE).as_posix() for path in WRITTEN if 'class="diagram"' in path.read_text("utf-8")]
     assert shown
