@@ -55,9 +55,15 @@ def spinning(count: int) -> Iterator[None]:
             process.wait()
 
 
-def peak_mib(call: Callable[[], object]) -> float:
-    """MiB that a warm call needs at most on top of what was in use before it and of the tensor that it returns."""
-    call()
+def peak_mib(call: Callable[[], object], *, warm_up: bool = True) -> float:
+    """MiB that a warm call needs at most on top of what was in use before it and of the tensor that it returns.
+
+    Args:
+        call: what to measure.
+        warm_up: run it once before; False for a caller that has warmed up by something smaller.
+    """
+    if warm_up:
+        call()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

@@ -28,6 +28,7 @@ from .layers.transformer.feed_forward import GatedFeedForward
 from .layers.transformer.transposed_attention import TransposedAttention
 from .layers.transformer.wtb import WTB
 from .losses.charbonnier import CharbonnierLoss
+from .losses.distillation import distillation_loss
 from .losses.edge import EdgeLoss
 from .losses.fft import FFTLoss
 from .losses.focal_frequency import FocalFrequencyLoss
@@ -83,6 +84,7 @@ __all__ = [
     "clusir_tiny",
     "cluster_information_loss",
     "convert_mprnet_state_dict",
+    "distillation_loss",
     "dwt2d",
     "idwt2d",
     "iswt2d",

@@ -12,8 +12,10 @@ import torch
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import Tensor, nn
 
+from basicsr_plugin.losses.distillation import DISTILLATION, Answer, Distillation, Teachers
 from basicsr_plugin.losses.routing_losses import ROUTING_LOSS_REGISTRY, returns_routing
 from basicsr_plugin.options.schema import LossOptions
+from clusir_modules import distillation_loss
 
 __all__ = ["Objective"]
 
@@ -56,7 +58,13 @@ class Objective(nn.Module):
         self.pictures: list[tuple[str, LossOptions]] = []
         self.routings: list[tuple[str, float, Callable[..., Tensor], bool]] = []
         used: dict[str, int] = {}
+        self.taught: list[tuple[str, LossOptions, Distillation]] = []
+        self._answers: dict[str, Answer] = {}
         for loss in losses:
+            if loss.type == DISTILLATION:
+                term = Distillation(**loss.settings)
+                self.taught.append((_numbered(loss.name or f"l_teacher_{term.of}", used), loss, term))
+                continue
             name = _numbered(loss.name or _NAMES.get(loss.type, f"l_{loss.type}"), used)
             if loss.type in ROUTING_LOSS_REGISTRY:
                 function = ROUTING_LOSS_REGISTRY.get(loss.type)
@@ -68,11 +76,16 @@ class Objective(nn.Module):
                 self.pictures.append((name, loss))
         if not self.pictures:
             raise ValueError("train.losses needs at least one loss on the picture")
+        self.teachers = Teachers([term for _, _, term in self.taught], net)
 
     @property
     def needs_routing(self) -> bool:
         """Whether a term is on the routing."""
-        return bool(self.routings)
+        return bool(self.routings) or any(term.of == "clusters" for _, _, term in self.taught)
+
+    def ask_teachers(self, lq: Tensor) -> None:
+        """Let the teachers see the input of the next :meth:`forward`; without teachers nothing happens."""
+        self._answers = self.teachers(lq)
 
     def forward(
         self,
@@ -105,6 +118,9 @@ class Objective(nn.Module):
             for label, raw, weighted in _on_pictures(name, loss, criterion, stages, target):
                 terms[label] = raw
                 parts.append(weighted)
+        for label, raw, weighted in self._beside_teachers(stages, routings):
+            terms[label] = raw
+            parts.append(weighted)
         total = torch.stack(parts).sum()
         for name, weight, term, told in self.routings:
             more = {"tasks": _require_tasks(name, tasks)} if told else {}
@@ -112,6 +128,19 @@ class Objective(nn.Module):
             total = total + weight * terms[name]
         terms["l_total"] = total
         return total, terms
+
+    def _beside_teachers(self, stages: Sequence[Tensor], routings: Any) -> list[tuple[str, Tensor, Tensor]]:
+        """Name, value and share in the total of each term beside a teacher."""
+        answers, self._answers = self._answers, {}
+        found: list[tuple[str, Tensor, Tensor]] = []
+        for name, loss, term in self.taught:
+            picture, decided = answers[term.teacher]
+            if term.of == "pictures":
+                found += _on_pictures(name, loss, term, stages, picture)
+            else:
+                value = distillation_loss(routings, decided)
+                found.append((name, value.detach(), loss.weight * value))
+        return found
 
 
 def _on_pictures(

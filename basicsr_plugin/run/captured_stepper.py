@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from basicsr_plugin.losses.distillation import DISTILLATION
 from basicsr_plugin.options.schema import RunOptions
 from basicsr_plugin.run.average import Average
 from basicsr_plugin.run.captured_step import CapturedStep
@@ -44,6 +45,9 @@ def check_capturable(options: RunOptions, net: nn.Module, device: torch.device) 
         "patches of one size, not datasets.train.gt_sizes: a graph has fixed shapes": data.gt_sizes is not None,
         "train.grad_checkpointing false: recomputing keeps the state of the random numbers on the host": (
             train.grad_checkpointing
+        ),
+        "losses without a teacher, not distillation: who is asked is not captured": any(
+            loss.type == DISTILLATION for loss in train.loss_options().values()
         ),
     }
     broken = [reason for reason, holds in reasons.items() if holds]

@@ -256,10 +256,14 @@ def _check_train(train: TrainOptions) -> None:
 def _check_loss(section: str, loss: LossOptions) -> None:
     from basicsr.utils.registry import LOSS_REGISTRY
 
+    from basicsr_plugin.losses.distillation import DISTILLATION
     from basicsr_plugin.losses.routing_losses import ROUTING_LOSS_REGISTRY
 
+    if loss.type == DISTILLATION:
+        _check_distillation(section, loss)
+        return
     on_routing = loss.type in ROUTING_LOSS_REGISTRY
-    known = [*LOSS_REGISTRY.keys(), *ROUTING_LOSS_REGISTRY.keys()]
+    known = [*LOSS_REGISTRY.keys(), *ROUTING_LOSS_REGISTRY.keys(), DISTILLATION]
     if loss.type not in known:
         raise ValueError(f"{section}.type is {loss.type!r}, which is not registered{suggest(loss.type, known)}")
     function = (ROUTING_LOSS_REGISTRY if on_routing else LOSS_REGISTRY).get(loss.type)
@@ -270,6 +274,18 @@ def _check_loss(section: str, loss: LossOptions) -> None:
         _check_layers(section, loss.settings)
     elif not on_routing:
         _try(section, loss.settings, lambda given: function(**given))
+
+
+def _check_distillation(section: str, loss: LossOptions) -> None:
+    from basicsr_plugin.losses.distillation import Distillation, check_teacher
+
+    check_part(section, loss.settings, Distillation, skip=())
+    if loss.settings.get("of") == "clusters" and loss.stages is not None:
+        raise ValueError(f"{section}.stages is for losses on the picture, got {loss.stages!r} beside of: clusters")
+    try:
+        check_teacher(loss.settings["teacher"])
+    except ValueError as error:
+        raise ValueError(f"{section}.{error}") from error
 
 
 def _check_layers(section: str, settings: Mapping[str, Any]) -> None:

@@ -164,6 +164,7 @@ class Stepper:
     ) -> tuple[Tensor, Mapping[str, Tensor], Tensor, Any]:
         """The loss, its terms by name, the final picture, and the routings if anybody wants them."""
         outputs, routings = self._run(self.net, lq)
+        self._ask_teachers(lq)
         if self.amp_dtype is not None:
             outputs = outputs.float() if isinstance(outputs, Tensor) else [stage.float() for stage in outputs]
         total, terms = self.objective(outputs, gt, routings, bare(self.net), tasks)
@@ -177,6 +178,10 @@ class Stepper:
             else:
                 outputs, routings = net(lq), None
         return outputs, routings
+
+    def _ask_teachers(self, lq: Tensor) -> None:
+        with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+            self.objective.ask_teachers(lq)
 
     def _agree(self, bad: bool) -> bool:
         """Let all processes know whether any of them has a bad loss, and whether any is asked to stop."""

@@ -28,7 +28,7 @@ from clusir_modules.data import AllInOneDataset
 from clusir_modules.inference.network import final_image
 from clusir_modules.metrics import psnr
 
-from .contestants import CONTESTANTS, PEERS
+from .contestants import CONTESTANTS, PEERS, STUDENTS, TAUGHT
 from .known import middle
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -62,6 +62,7 @@ def train(
     net = make()
     average = copy.deepcopy(net).eval()
     routed = isinstance(net, cm.ClusIR)
+    teacher = cm.clusir_tiny(pretrained=True).eval().requires_grad_(False) if label in TAUGHT else None
     optimizer = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=1e-4, betas=(0.9, 0.99))
     draw = np.random.default_rng(seed)
     start, step, seconds, share = time.process_time(), 0, 0.0, 0.0
@@ -76,6 +77,11 @@ def train(
                 output, routings = net(lq, return_routing=True)
                 loss = loss_of(output, gt) + 0.005 * cm.load_balance_loss(routings)
                 loss = loss + 0.02 * cm.cluster_information_loss(routings)
+                if teacher is not None:
+                    shown, decided = teacher(lq, return_routing=True)
+                    pictures, clusters = TAUGHT[label]
+                    loss = loss + pictures * nn.functional.l1_loss(output, shown)
+                    loss = loss + clusters * cm.distillation_loss(routings, decided)
             else:
                 loss = loss_of(final_image(net(lq)), gt)
             optimizer.zero_grad()
@@ -147,7 +153,7 @@ def main() -> None:
         help=f"of {', '.join(CONTESTANTS)}; by default those that --unit suits",
     )
     arguments = parser.parse_args()
-    suited = PEERS if arguments.unit == "s" else [name for name in CONTESTANTS if name not in PEERS[1:]]
+    suited = PEERS if arguments.unit == "s" else [name for name in CONTESTANTS if name not in PEERS[1:] + STUDENTS]
     names = arguments.networks or suited
     torch.set_num_threads(1)
     training, kept_out = _datasets(arguments.photographs, arguments.kept_out)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import clusir_modules as cm
 from clusir_modules.ops.precision import widen
 
-__all__ = ["CONTESTANTS", "PEERS"]
+__all__ = ["CONTESTANTS", "PEERS", "STUDENTS", "TAUGHT"]
 
 
 class SoftmaxRouter(nn.Module):
@@ -71,6 +71,10 @@ def _nafnet() -> nn.Module:
     return NAFNet(width=16, enc_blk_nums=[1, 1, 1, 2], middle_blk_num=1, dec_blk_nums=[1, 1, 1, 1])
 
 
+def _student() -> nn.Module:
+    return cm.clusir_tiny(dim=8, embed_dim=32)
+
+
 CONTESTANTS: dict[str, Callable[[], nn.Module]] = {
     "ClusIR": cm.clusir_tiny,
     "Restormer": _restormer,
@@ -83,6 +87,15 @@ CONTESTANTS: dict[str, Callable[[], nn.Module]] = {
     "no wavelet evidence": lambda: cm.clusir_tiny(evidence=nn.Identity),
     "no MS-SSIM": cm.clusir_tiny,
     "plain mean": cm.clusir_tiny,
+    "small ClusIR": _student,
+    "small ClusIR, taught pictures": _student,
+    "small ClusIR, taught pictures and clusters": _student,
 }
 """By name; "no MS-SSIM" and "plain mean" differ in their loss alone, "no frequency path" has no prompts either."""
 PEERS = ("ClusIR", "Restormer", "NAFNet")
+TAUGHT: dict[str, tuple[float, float]] = {
+    "small ClusIR, taught pictures": (1.0, 0.0),
+    "small ClusIR, taught pictures and clusters": (1.0, 0.05),
+}
+"""Pupils of the shipped clusir_tiny: weights of the distance of pictures and of the divergence of clusters."""
+STUDENTS = ("small ClusIR", *TAUGHT)

@@ -10,6 +10,7 @@ _TITLES = {
     "contest": "Beside other networks, trained for the same time",
     "cpu_float32": "On a processor, float32",
     "gpu": "On a GPU",
+    "growth": "How time and memory grow",
     "quality_additions": "What FFTLoss and a fallback bring",
     "quality_causes": "What each part is worth",
     "quality_cbsd68": "CBSD68, task by task",
@@ -40,7 +41,7 @@ def _page(tables: list[Path], folder: Path, command: str) -> str:
 def draw(folder: Path) -> None:
     """Write ``benchmarks.md`` (speed and memory) and ``results.md`` (quality)."""
     tables = sorted(SOURCE.glob("*.md")) if SOURCE.is_dir() else []
-    speed = [table for table in tables if table.stem.startswith(("cpu", "cuda", "gpu"))]
+    speed = [table for table in tables if table.stem.startswith(("cpu", "cuda", "gpu", "growth"))]
     quality = [table for table in tables if table not in speed]
     (folder / "benchmarks.md").write_text(_page(speed, folder, "make bench"), encoding="utf-8")
     (folder / "results.md").write_text(_page(quality, folder, "make quality"), encoding="utf-8")

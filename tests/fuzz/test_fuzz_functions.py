@@ -286,6 +286,7 @@ def extreme_probs(rows: int, count: int, kind: str, generator: torch.Generator, 
     "load_balance_loss",
     "cluster_information_loss",
     "router_z_loss",
+    "distillation_loss",
     rows=st.integers(1, 5),
     clusters=st.integers(1, 6),
     experts=st.integers(1, 6),
@@ -310,6 +311,10 @@ def test_routing_losses_stay_in_their_bounds_with_finite_gradients(
     assert -1 - 1e-5 <= float(information) <= 1e-5
     graded(balance, expert_probs)
     graded(information, cluster_probs)
+    shown = extreme_probs(rows, clusters, kinds[1], generator, dtype)
+    divergence = cm.distillation_loss(routing, cm.Routing(shown, expert_probs, rest, rest.long(), rest))
+    assert -1e-5 <= float(divergence.detach()) <= -math.log(torch.finfo(dtype).tiny)
+    graded(divergence, cluster_probs)
     order = torch.randperm(rows, generator=generator)
     shuffled = cm.Routing(cluster_probs[order], expert_probs[order], rest, rest.long(), rest)
     torch.testing.assert_close(cm.load_balance_loss(shuffled), balance, atol=1e-5, rtol=1e-4)

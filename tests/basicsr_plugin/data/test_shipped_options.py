@@ -18,7 +18,7 @@ TRAINING = ("clusir_base_3task", "clusir_base_5task", "clusir_base_cdd11", "clus
 TESTS = tuple(f"{name}_test" for name in TRAINING)
 MPRNETS = ("mprnet_deraining", "mprnet_denoising", "mprnet_deblurring")
 PAIRS = ("mprnet_small_pairs", "clusir_two_stage_pairs")
-FINETUNE = ("clusir_tiny_finetune_pairs", "clusir_tiny_finetune_degradation")
+FINETUNE = ("clusir_tiny_finetune_pairs", "clusir_tiny_finetune_degradation", "clusir_tiny_distill")
 SHIPPED = (*TRAINING, *MPRNETS, *(f"{name}_test" for name in (*TRAINING, *MPRNETS)), *PAIRS, *FINETUNE)
 
 FILES = {
