@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -59,7 +59,6 @@ class Objective(nn.Module):
         self.routings: list[tuple[str, float, Callable[..., Tensor], bool]] = []
         used: dict[str, int] = {}
         self.taught: list[tuple[str, LossOptions, Distillation]] = []
-        self._answers: dict[str, Answer] = {}
         for loss in losses:
             if loss.type == DISTILLATION:
                 term = Distillation(**loss.settings)
@@ -83,9 +82,10 @@ class Objective(nn.Module):
         """Whether a term is on the routing."""
         return bool(self.routings) or any(term.of == "clusters" for _, _, term in self.taught)
 
-    def ask_teachers(self, lq: Tensor) -> None:
-        """Let the teachers see the input of the next :meth:`forward`; without teachers nothing happens."""
-        self._answers = self.teachers(lq)
+    def ask_teachers(self, lq: Tensor) -> dict[str, Answer]:
+        """What the teachers make of an input, by their names, for :meth:`forward`; nothing without teachers."""
+        answers: dict[str, Answer] = self.teachers(lq)
+        return answers
 
     def forward(
         self,
@@ -94,6 +94,7 @@ class Objective(nn.Module):
         routings: Any,
         net: nn.Module,
         tasks: Tensor | None = None,
+        answers: Mapping[str, Answer] | None = None,
     ) -> tuple[Tensor, OrderedDict[str, Tensor]]:
         """Evaluate the loss.
 
@@ -103,6 +104,7 @@ class Objective(nn.Module):
             routings: What the network returned for ``return_routing``, or None.
             net: The bare network.
             tasks: Number of each sample's task, shape (B,), for terms on the routing that ask for it.
+            answers: Of the teachers, see :meth:`ask_teachers`.
 
         Returns:
             The loss, and every term by the name it is logged as, the loss itself included as ``l_total``.
@@ -118,7 +120,7 @@ class Objective(nn.Module):
             for label, raw, weighted in _on_pictures(name, loss, criterion, stages, target):
                 terms[label] = raw
                 parts.append(weighted)
-        for label, raw, weighted in self._beside_teachers(stages, routings):
+        for label, raw, weighted in self._beside_teachers(stages, routings, answers or {}):
             terms[label] = raw
             parts.append(weighted)
         total = torch.stack(parts).sum()
@@ -129,9 +131,10 @@ class Objective(nn.Module):
         terms["l_total"] = total
         return total, terms
 
-    def _beside_teachers(self, stages: Sequence[Tensor], routings: Any) -> list[tuple[str, Tensor, Tensor]]:
+    def _beside_teachers(
+        self, stages: Sequence[Tensor], routings: Any, answers: Mapping[str, Answer]
+    ) -> list[tuple[str, Tensor, Tensor]]:
         """Name, value and share in the total of each term beside a teacher."""
-        answers, self._answers = self._answers, {}
         found: list[tuple[str, Tensor, Tensor]] = []
         for name, loss, term in self.taught:
             picture, decided = answers[term.teacher]

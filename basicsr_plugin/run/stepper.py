@@ -164,24 +164,24 @@ class Stepper:
     ) -> tuple[Tensor, Mapping[str, Tensor], Tensor, Any]:
         """The loss, its terms by name, the final picture, and the routings if anybody wants them."""
         outputs, routings = self._run(self.net, lq)
-        self._ask_teachers(lq)
         if self.amp_dtype is not None:
             outputs = outputs.float() if isinstance(outputs, Tensor) else [stage.float() for stage in outputs]
-        total, terms = self.objective(outputs, gt, routings, bare(self.net), tasks)
+        with self._autocast():
+            answers = self.objective.ask_teachers(lq)
+        total, terms = self.objective(outputs, gt, routings, bare(self.net), tasks, answers)
         return total, terms, (outputs if isinstance(outputs, Tensor) else outputs[0]).detach(), routings
 
     def _run(self, net: nn.Module, lq: Tensor) -> tuple[Any, Any]:
         """Outputs and, if anyone wants them, routings."""
-        with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+        with self._autocast():
             if self.objective.needs_routing or self.wants_routing:
                 outputs, routings = net(lq, return_routing=True)
             else:
                 outputs, routings = net(lq), None
         return outputs, routings
 
-    def _ask_teachers(self, lq: Tensor) -> None:
-        with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-            self.objective.ask_teachers(lq)
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
 
     def _agree(self, bad: bool) -> bool:
         """Let all processes know whether any of them has a bad loss, and whether any is asked to stop."""
