@@ -55,7 +55,6 @@ def bench(
 
     \b
     Examples:
-      clusir bench
       clusir bench photo.jpg --size 1024
       clusir bench --way bfloat16 --json figures.json
     """

@@ -36,6 +36,12 @@ __all__ = ["restore"]
 @device_option
 @click.option("--half", is_flag=True, help="Half precision: float16, on a CPU bfloat16.")
 @click.option("--compare", is_flag=True, help="Also write NAME_compare.png: input and result side by side.")
+@click.option(
+    "--temporal",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    help="For videos: how much a frame takes over of the one before it where nothing moves; 0.8 halves flicker.",
+)
 @existing_options
 def restore(
     inputs: tuple[str, ...],
@@ -47,6 +53,7 @@ def restore(
     device: str | None,
     half: bool,
     compare: bool,
+    temporal: float,
     existing: Existing | None,
 ) -> None:
     """Restore pictures: a file, a folder with all below it, or a pattern; or one video.
@@ -72,9 +79,11 @@ def restore(
     if _is_video(output):
         if len(inputs) != 1 or compare:
             raise click.UsageError("a video is restored alone: one IN, and no --compare")
-        options |= {} if routing == "global" else {"routing": routing}
+        options |= {"temporal": temporal} if routing == "global" else {"temporal": temporal, "routing": routing}
         _restore_video(inputs[0], output, weights, device, half=half, existing=existing, options=options)
         return
+    if temporal:
+        raise click.UsageError("--temporal is for videos")
     jobs = plan(inputs, output, compare=compare, weights=weights, existing=existing)
     net, options["dtype"] = _load(weights, device, half=half)
 

@@ -23,6 +23,7 @@ from ..ops.checks import check_choice
 from ..serialization.atomic import write_whole, written_whole
 from .restore import restore, route_picture
 from .shot_routing import ShotRouting
+from .temporal_blend import TemporalBlend
 
 __all__ = ["VIDEO_SUFFIXES", "restore_video"]
 
@@ -38,6 +39,7 @@ def restore_video(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
+    temporal: float = 0.0,
     existing: Existing = "error",
     progress: bool = False,
     **options: Any,
@@ -56,6 +58,9 @@ def restore_video(
         net: as for :func:`restore`; one without routing restores each frame alone.
         source: a video file that FFmpeg reads.
         target: file to write, ``.mp4``, ``.mov`` or ``.mkv``.
+        temporal: how much of the result before it a frame takes over where nothing moves, in [0, 1), see
+            :class:`TemporalBlend`; 0, the default, shows each frame as the network restores it. 0.8 takes more than
+            half of the flicker of still scenes.
         existing: what to do about a file that is there already: "error" refuses, "skip" leaves it as it is,
             "overwrite" replaces it. ``source`` is never replaced.
         progress: show a progress bar of frames.
@@ -65,6 +70,7 @@ def restore_video(
         ImportError: PyAV is missing, the extra ``video``.
         FileExistsError: ``target`` is there already and ``existing`` is "error".
         OSError: a file cannot be read or written.
+        TypeError: ``temporal`` is no number.
         ValueError: ``source`` is no video, ``target`` has another suffix or cannot hold the sound, or an option is out
             of range.
 
@@ -77,6 +83,7 @@ def restore_video(
 
     check_choice("existing", existing, ("error", "skip", "overwrite"))
     source, target = Path(source), Path(target)
+    blend = TemporalBlend(temporal)
     if target.suffix.lower() not in VIDEO_SUFFIXES:
         raise ValueError(f"target must end in one of {', '.join(sorted(VIDEO_SUFFIXES))}, got {target.name}")
     check_outputs([Output(target, source)], inputs=[source], existing=existing)
@@ -86,15 +93,18 @@ def restore_video(
         if not container.streams.video:
             raise ValueError(f"source must have a video stream, got none in {source}")
         _check_sound(container, target)
-        parts = _Parts(target, _fingerprint(net, source, options))
+        parts = _Parts(target, _fingerprint(net, source, {**options, "temporal": temporal}))
         shots = ShotRouting(lambda frame: route_picture(net, frame, **_routing_options(options)))
         eased = hasattr(net, "route_parts") and "routing" not in options
-        if eased and parts.count:
-            shots.load_state_dict(load_file(parts.state(parts.count - 1)))
+        if parts.count:
+            state = load_file(parts.state(parts.count - 1))
+            blend.load_state_dict(state)
+            if eased:
+                shots.load_state_dict(state)
 
         def improve(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
             routing = {"routing": shots(image)} if eased else {}
-            return restore(net, image, **{"progress": False, **options, **routing})
+            return blend(restore(net, image, **{"progress": False, **options, **routing}))
 
         video = container.streams.video[0]
         done = parts.count * _PART
@@ -103,7 +113,7 @@ def restore_video(
             while batch := next(frames, None):
                 with written_whole(parts.path(parts.count)) as temporary:
                     _encode(temporary, video, batch, islice(frames, _PART - 1), improve, bar.update)
-                    save_file(shots.state_dict(), parts.state(parts.count))
+                    save_file({**shots.state_dict(), **blend.state_dict()}, parts.state(parts.count))
                 parts.count += 1
     _join(parts, source, target)
     shutil.rmtree(parts.folder)

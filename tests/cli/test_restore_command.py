@@ -197,6 +197,8 @@ def test_safetensors_and_folders_are_weights_too(clusir, net, weights, make_pixe
         (["--device", "cuda:99"], "'cuda:99' is not at hand"),
         (["--device", "nonsense"], "'nonsense' is not at hand"),
         (["--weights", "missing.pth"], "missing.pth"),
+        (["--temporal", "0.5"], "--temporal is for videos"),
+        (["--temporal", "1"], "--temporal"),
     ],
 )
 def test_options_that_cannot_work_are_refused_before_any_work(clusir, weights, make_pixels, options, message):
@@ -216,7 +218,7 @@ def test_weights_that_are_no_network_are_refused(clusir, make_pixels):
     assert "must hold weights of one of ClusIR, MPRNet" in result.output
 
 
-@pytest.mark.parametrize("command", ["restore", "inspect", "degrade", "check", "info", "export"])
+@pytest.mark.parametrize("command", ["restore", "inspect", "degrade", "check", "info", "export", "bench"])
 def test_help_shows_examples(clusir, command):
     result = clusir(command, "--help")
     assert result.exit_code == 0
@@ -247,6 +249,16 @@ class TestVideo:
         again = clusir("restore", "clip.mp4", "out.mp4", "--weights", weights)
         assert again.exit_code == 1
         assert "out.mp4 is there already" in again.stderr
+
+    def test_frames_are_blended_if_asked_for(self, clusir, weights, av):
+        levels = {}
+        for name, more in (("alone", ()), ("blended", ("--temporal", "0.9"))):
+            result = clusir("restore", "clip.mp4", f"{name}.mp4", "--weights", weights, *more)
+            assert result.exit_code == 0, result.output
+            with av.open(f"{name}.mp4") as found:
+                levels[name] = [frame.to_ndarray(format="rgb24").mean() for frame in found.decode(video=0)]
+        rise = {name: abs(found[2] - found[0]) for name, found in levels.items()}
+        assert rise["blended"] < rise["alone"] - 0.5
 
     @pytest.mark.parametrize("arguments", [("clip.mp4", "clip.mp4", "out.mp4"), ("clip.mp4", "out.mp4", "--compare")])
     def test_a_video_comes_alone(self, clusir, arguments):

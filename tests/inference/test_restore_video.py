@@ -167,6 +167,31 @@ def test_goes_on_after_a_kill(clip: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_blended_frames_go_on_over_parts_and_after_a_failure(clip: Path) -> None:
+    stopped = []
+
+    class Net(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.mean() * 255 > picture(6).mean() and not stopped:
+                stopped.append(True)
+                raise RuntimeError("stop")
+            return x
+
+    target, whole, alone = (clip.with_name(f"{name}.mp4") for name in ("target", "whole", "alone"))
+    with pytest.raises(RuntimeError, match="stop"):
+        cm.restore_video(Net(), clip, target, temporal=0.8)
+    cm.restore_video(Net(), clip, target, temporal=0.8)
+    cm.restore_video(Net(), clip, whole, temporal=0.8)
+    cm.restore_video(Net(), clip, alone)
+    np.testing.assert_array_equal(read_frames(target)[1], read_frames(whole)[1])
+    lag = read_frames(alone)[1].astype(float).mean(axis=(1, 2, 3)) - read_frames(whole)[1].mean(axis=(1, 2, 3))
+    assert lag[0] == pytest.approx(0, abs=0.5)
+    assert lag[1:].min() > 1, "frames that grow brighter follow those before them"
+    with pytest.raises(ValueError, match=r"temporal must be in \[0, 1\), got 2"):
+        cm.restore_video(Net(), clip, clip.with_name("other.mp4"), temporal=2)
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_parts_of_another_job_are_not_taken(clip: Path) -> None:
     target = clip.with_name("out.mp4")
 
