@@ -39,9 +39,9 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
     only then degraded, with as much of its surroundings as the degradation looks at. An image smaller than the patch
     is padded by reflection, or by its edge where it is too small for that. Without (validation) the image stays whole.
 
-    With ``degrade="device"`` a sample holds no "lq" and "gt" but what :class:`DeviceDegrader` makes them of, a whole
-    batch at once: "degradation", a key of ``degradations``, and "clean", the patch with ``margin`` pixels around it, or
-    with ``cache="device"`` no pixels but "photograph", an index into ``photographs``.
+    With ``degrade="device"`` a sample has no "lq" and "gt": :class:`DeviceDegrader` makes them, a whole batch at once.
+    The sample holds what that needs: "degradation", a key of ``degradations``, and "clean", the patch with ``margin``
+    pixels around it. With ``cache="device"`` it holds no pixels; "photograph" is then an index into ``photographs``.
 
     Args:
         tasks: the tasks, as :class:`Task` or as mappings of its arguments.
@@ -159,24 +159,24 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
         lq_path, gt_path = _choose(self._samples[number], place, self._lengths[number], epoch)
         item: dict[str, Any] = {"task": task.name, "task_id": self.task_names.index(task.name)}
         item["lq_path"] = str(lq_path or gt_path)
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch, index))
         if gt_path is not None:
             item["gt_path"] = str(gt_path)
-        if self.degrade == "device" and gt_path is not None:
-            item["degradation"] = self._labels[number]
-        if self.cache == "device" and gt_path is not None:
-            item["photograph"] = self._photographs[gt_path]
-            return item
-        generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch, index))
-        if self.degrade == "device" and gt_path is not None:
-            item["clean"] = self._cut(gt_path, generator)
-            return item
+            if self.degrade == "device":
+                return {**item, **self._for_device(self._labels[number], gt_path, generator)}
         images = self._load(lq_path, gt_path, self._degradations[number], generator)
         item["lq"] = images[0]
         if gt_path is not None:
             item["gt"] = images[1]
         return item
 
-    def _cut(self, path: Path, generator: torch.Generator) -> Tensor:
+    def _for_device(self, degradation: str, path: Path, generator: torch.Generator) -> dict[str, Any]:
+        """What :class:`DeviceDegrader` makes a sample of: which degradation, and the photograph or a patch of it."""
+        if self.cache == "device":
+            return {"degradation": degradation, "photograph": self._photographs[path]}
+        return {"degradation": degradation, "clean": self._cut_clean(path, generator)}
+
+    def _cut_clean(self, path: Path, generator: torch.Generator) -> Tensor:
         """Clean patch with margin."""
         size = self.patch_size or 0
         pixels = decode_image(path, max_pixels=self.max_pixels)

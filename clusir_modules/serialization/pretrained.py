@@ -67,9 +67,8 @@ class Pretrained(_Base):
         """Note the defaults of the constructor."""
         super().__init_subclass__(**kwargs)
         own = inspect.signature(cls.__init__).parameters.values()
-        passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own)
         defaults = {parameter.name: parameter.default for parameter in own if parameter.default is not parameter.empty}
-        cls._defaults = {**(cls._defaults if passes_on else {}), **defaults}
+        cls._defaults = {**(cls._defaults if cls._name_of_others() else {}), **defaults}
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the arguments; wrong ones are left for the constructor to refuse."""
@@ -79,9 +78,9 @@ class Pretrained(_Base):
         except TypeError:
             return instance
         given = {name: bound[name] for name in list(bound)[1:]}
-        for name, parameter in inspect.signature(cls.__init__).parameters.items():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                given.update(given.pop(name, {}))
+        others = cls._name_of_others()
+        if others is not None:
+            given.update(given.pop(others, {}))
         settings = {name: _plain(value) for name, value in given.items() if not cls._takes_parts(name)}
         instance.__dict__["config"] = {**cls.defaults(), **settings, **cls._say_parts(given)}
         return instance
@@ -90,6 +89,12 @@ class Pretrained(_Base):
         super().__init__()
         self.register_state_dict_post_hook(_add_record)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_compare_records)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def _name_of_others(cls) -> str | None:
+        """Name under which the constructor takes any other keyword, to pass it on: ``settings`` for ``**settings``."""
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        return next((parameter.name for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD), None)
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -114,13 +119,11 @@ class Pretrained(_Base):
             TypeError: a part is neither a name nor a mapping with a ``type``.
             ValueError: a setting or the name of a part is unknown; the message has the nearest known one.
         """
-        own = inspect.signature(cls.__init__).parameters
-        passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values())
-        known = {*list(own)[1:], *cls._defaults}
+        known = {*list(inspect.signature(cls.__init__).parameters)[1:], *cls._defaults}
         settings = {}
         for given, said in config.items():
             name = cls.renamed.get(given, given)
-            if name not in known and not passes_on:
+            if name not in known and not cls._name_of_others():
                 raise ValueError(f"{cls.__name__} has no setting {given!r}{suggest(str(given), known)}")
             settings[name] = cls._make_parts(name, said) if cls._takes_parts(name) else said
         return settings
