@@ -21,7 +21,7 @@ sharp = to_tensor(
 )[None]
 physics = deepinv.physics.BlurFFT(
     img_size=(3, 96, 96),
-    filter=deepinv.physics.blur.gaussian_blur(sigma=(1.5, 1.5)),
+    filter=deepinv.physics.functional.gaussian_blur(sigma=(1.5, 1.5)),
     noise_model=deepinv.physics.GaussianNoise(sigma=0.02),
 )
 blurred = physics(sharp)
