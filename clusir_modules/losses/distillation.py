@@ -34,6 +34,13 @@ def distillation_loss(student: Routing | Sequence[Routing], teacher: Routing | S
         TypeError: what is given is neither a routing nor a sequence of them.
         ValueError: an empty sequence, an empty batch, or routings that differ in number, images or clusters.
 
+    Example:
+        >>> from clusir_modules import choose_experts
+        >>> sure = choose_experts(torch.full((4, 2), 0.5), 1, cluster_probs=torch.eye(4))
+        >>> unsure = choose_experts(torch.full((4, 2), 0.5), 1, cluster_probs=torch.full((4, 4), 0.25))
+        >>> distillation_loss(unsure, sure)  # log(4)
+        tensor(1.3863)
+
     Reference: Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv:1503.02531, at temperature 1;
     taking the clusters of a router for the classes is this project's choice.
     """

@@ -47,4 +47,4 @@ def test_the_module_lists_the_subcommands():
         [sys.executable, "-m", "clusir_cli", "--help"], capture_output=True, text=True, cwd=ROOT, check=True
     )
     listed = [line.split()[0] for line in run.stdout.split("Commands:")[1].splitlines() if line.strip()]
-    assert listed == ["check", "degrade", "export", "info", "inspect", "restore"]
+    assert listed == ["bench", "check", "degrade", "export", "info", "inspect", "restore"]

@@ -51,7 +51,7 @@ def recipe_outputs() -> dict[str, str]:
     return {name.rpartition("/")[2]: output for name, _, output in fences if name.startswith("{literalinclude}")}
 
 
-def same_output(printed: str, shown: str, last: int = 1) -> bool:
+def same_output(printed: str, shown: str, last: float = 1) -> bool:
     """Whether two outputs are alike, but for ``last`` more or less in the last place of decimals and percentages.
 
     These differ between machines, as sums are added in another order.

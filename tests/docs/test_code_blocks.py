@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import runpy
 import sys
 from types import ModuleType
@@ -36,8 +37,8 @@ def test_a_recipe_runs_and_its_assertion_holds(path, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(path), run_name="__main__")
     printed, shown = capsys.readouterr().out, recipe_outputs()[path.name]
-    # a training of some dozen steps carries small differences on
-    assert same_output(printed, shown, last=5), f"{path.name} prints\n{printed}but its page shows\n{shown}"
+    # the numbers of a training differ between machines; what a recipe claims it asserts itself
+    assert same_output(printed, shown, last=math.inf), f"{path.name} prints\n{printed}but its page shows\n{shown}"
 
 
 @pytest.mark.parametrize("path", RECIPES)

@@ -54,7 +54,7 @@ def test_the_part_that_a_page_writes_trains_and_loads(tmp_path):
     reader.write("x.yml", fence("own_part", "yaml")[0])
     reader.train(fence("own_part", "bash")[0].splitlines()[-1], "--force_yml", "train:total_iter=2")
     assert reader.run("-c", fence("own_part", "{code-block} python")[0]) == fence("own_part", "output")[0]
-    command = fence("own_part", "bash")[1].replace("photo.jpg", "photographs/train/0.png").split()
+    command = fence("own_part", "bash")[1].replace("\\\n", "").replace("photo.jpg", "photographs/train/0.png").split()
     reader.run("-m", "clusir_cli", *command[1:])
     assert cv2.imread(str(tmp_path / "restored.png")).shape == (48, 48, 3)
 

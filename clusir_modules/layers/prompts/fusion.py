@@ -95,5 +95,7 @@ class PromptFusion(nn.Module):
 
     def _norm(self, tokens: Tensor) -> Tensor:
         tokens = tokens.to(self.attention.out_proj.weight.dtype)
-        size = tokens[0].numel()  # root mean square 1, as F.rms_norm(tokens, tokens.shape[1:], eps=1e-8)
+        size = (
+            tokens.shape[1] * tokens.shape[2]
+        )  # root mean square 1, as F.rms_norm(tokens, tokens.shape[1:], eps=1e-8)
         return (unit(tokens.flatten(1), (1e-8 * size) ** 0.5) * size**0.5).view_as(tokens)
