@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from .tracing import exporting
 
 __all__ = ["fourier_matrices", "scale_spectrum"]
 
-_MATRICES: ContextVar[bool] = ContextVar("_MATRICES", default=False)
+_matrices = False  # no ContextVar: torch 2.8 cannot trace one
 
 
 @contextmanager
@@ -24,11 +23,12 @@ def fourier_matrices(enabled: bool = True) -> Iterator[None]:
     That is exact too, needs no complex numbers and no operator that few runtimes have, and takes ``6 H W (H + W)/2``
     multiply-adds for a channel in place of ``O(H W log(H W))``: for tiles, not for whole pictures.
     """
-    token = _MATRICES.set(enabled)
+    global _matrices
+    before, _matrices = _matrices, enabled
     try:
         yield
     finally:
-        _MATRICES.reset(token)
+        _matrices = before
 
 
 def scale_spectrum(x: Tensor, gate: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def scale_spectrum(x: Tensor, gate: Tensor) -> Tensor:
         a divisor of ``C``, to ``(B, C, H, W)``.
     """
     height, width = x.shape[-2:]
-    if exporting() and _MATRICES.get():
+    if exporting() and _matrices:
         return _by_matrices(x, gate)
     # real and imaginary parts times a real factor: a product of complex numbers would take four
     spectrum = torch.view_as_real(torch.fft.rfft2(x, norm="ortho")).unflatten(1, (gate.shape[1], -1))
