@@ -13,7 +13,7 @@ from .tracing import exporting
 
 __all__ = ["fourier_matrices", "scale_spectrum"]
 
-_matrices = False  # no ContextVar: torch 2.8 cannot trace one
+_RECORDED = {"matrices": False}  # no ContextVar: torch 2.8 cannot trace one
 
 
 @contextmanager
@@ -23,12 +23,12 @@ def fourier_matrices(enabled: bool = True) -> Iterator[None]:
     That is exact too, needs no complex numbers and no operator that few runtimes have, and takes ``6 H W (H + W)/2``
     multiply-adds for a channel in place of ``O(H W log(H W))``: for tiles, not for whole pictures.
     """
-    global _matrices
-    before, _matrices = _matrices, enabled
+    before = _RECORDED["matrices"]
+    _RECORDED["matrices"] = enabled
     try:
         yield
     finally:
-        _matrices = before
+        _RECORDED["matrices"] = before
 
 
 def scale_spectrum(x: Tensor, gate: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def scale_spectrum(x: Tensor, gate: Tensor) -> Tensor:
         a divisor of ``C``, to ``(B, C, H, W)``.
     """
     height, width = x.shape[-2:]
-    if exporting() and _matrices:
+    if exporting() and _RECORDED["matrices"]:
         return _by_matrices(x, gate)
     # real and imaginary parts times a real factor: a product of complex numbers would take four
     spectrum = torch.view_as_real(torch.fft.rfft2(x, norm="ortho")).unflatten(1, (gate.shape[1], -1))
