@@ -159,22 +159,25 @@ class AllInOneDataset(Dataset[dict[str, Any]]):
         lq_path, gt_path = _choose(self._samples[number], place, self._lengths[number], epoch)
         item: dict[str, Any] = {"task": task.name, "task_id": self.task_names.index(task.name)}
         item["lq_path"] = str(lq_path or gt_path)
-        generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch, index))
         if gt_path is not None:
             item["gt_path"] = str(gt_path)
             if self.degrade == "device":
-                return {**item, **self._for_device(self._labels[number], gt_path, generator)}
+                return {**item, **self._for_device(self._labels[number], gt_path, (epoch, index))}
+        generator = self._generator(epoch, index)
         images = self._load(lq_path, gt_path, self._degradations[number], generator)
         item["lq"] = images[0]
         if gt_path is not None:
             item["gt"] = images[1]
         return item
 
-    def _for_device(self, degradation: str, path: Path, generator: torch.Generator) -> dict[str, Any]:
+    def _generator(self, epoch: int, index: int) -> torch.Generator:
+        return torch.Generator().manual_seed(mix_seed(self.seed, epoch, index))
+
+    def _for_device(self, degradation: str, path: Path, key: tuple[int, int]) -> dict[str, Any]:
         """What :class:`DeviceDegrader` makes a sample of: which degradation, and the photograph or a patch of it."""
         if self.cache == "device":
             return {"degradation": degradation, "photograph": self._photographs[path]}
-        return {"degradation": degradation, "clean": self._cut_clean(path, generator)}
+        return {"degradation": degradation, "clean": self._cut_clean(path, self._generator(*key))}
 
     def _cut_clean(self, path: Path, generator: torch.Generator) -> Tensor:
         """Clean patch with margin."""

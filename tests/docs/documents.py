@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 _MADE = {"_build", "_generated", "generated"}
 _FENCE = re.compile(r"^```((?:\{[\w-]+\} )?[\w./]+)\n(.*?)^```$(?:\n+```output\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 _MEASURED = re.compile(r"\d+\.(\d+)|\d+(?=%)")

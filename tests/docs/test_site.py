@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -26,7 +25,6 @@ sys.path.append(str(DOCS / "_ext"))
 from checked import check_site
 
 SITE = Path(os.environ.get("CLUSIR_SITE", DOCS / "_build" / "html"))
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WRITTEN = sorted(
     path for path in SITE.rglob("*.html") if path.relative_to(SITE).parts[0] not in {"_static", "_sources"}
 )
@@ -80,18 +78,6 @@ def address() -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
 
 
 def test_no_page_overflows_or_complains(address, browser):

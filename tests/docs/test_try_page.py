@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +17,7 @@ import pytest
 import skimage.data
 import torch
 from click.testing import CliRunner
-from documents import DOCS
+from documents import CHROMIUM, DOCS
 from PIL import Image
 
 import clusir_modules as cm
@@ -27,7 +26,6 @@ from clusir_modules.data import RainStreaks
 
 SITE = Path(os.environ.get("CLUSIR_SITE", DOCS / "_build" / "html"))
 FILES = SITE / "_static" / "try"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 LONGEST = 500_000  # milliseconds
 
 
@@ -57,16 +55,6 @@ class Visit:
         self.tab.set_input_files("#try-file", path)
         self.tab.wait_for_selector("#try-error", state="visible")
         return self.tab.inner_text("#try-error")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
