@@ -43,7 +43,7 @@ def scale_spectrum(x: Tensor, gate: Tensor) -> Tensor:
         return _by_matrices(x, gate)
     # real and imaginary parts times a real factor: a product of complex numbers would take four
     spectrum = torch.view_as_real(torch.fft.rfft2(x, norm="ortho")).unflatten(1, (gate.shape[1], -1))
-    gated = torch.view_as_complex((spectrum * gate[:, :, None, ..., None]).flatten(1, 2))
+    gated = torch.view_as_complex((spectrum * gate.unsqueeze(2).unsqueeze(-1)).flatten(1, 2))
     return torch.fft.irfft2(gated, s=(height, width), norm="ortho")
 
 

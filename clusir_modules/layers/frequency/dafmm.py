@@ -205,7 +205,7 @@ class DAFMM(nn.Module):
         project = torch.block_diag(query, key).expand(rows.shape[0], -1, -1)
         gram = project.bmm(_gram(rows)).bmm(project.transpose(1, 2))  # (B, 2 C, 2 C)
         query_scale, key_scale = (gram.diagonal(dim1=1, dim2=2) + 1e-12).rsqrt().chunk(2, dim=1)
-        cosine = gram[:, : self.dim, self.dim :] * (query_scale.unsqueeze(2) * key_scale.unsqueeze(1))
+        cosine = gram[..., : self.dim, self.dim :] * (query_scale.unsqueeze(2) * key_scale.unsqueeze(1))
         return diagonal_blocks(cosine, self.num_heads)
 
     def extra_repr(self) -> str:
