@@ -18,7 +18,7 @@ UNIT_TESTS := -n 2 --dist worksteal
 export OMP_NUM_THREADS_TEST ?= 1
 export UV_COMPILE_BYTECODE = 1
 
-.PHONY: demo bench test test-fast test-oldest test-gpu killtest soak lint clean fuzz fuzz-files degradation-table docs site-test quality contest
+.PHONY: demo bench test test-fast test-oldest test-long test-gpu killtest soak lint clean fuzz fuzz-files degradation-table docs site-test quality contest
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m basicsr_plugin.demo --out $(OUT) --from $(FROM)
@@ -27,13 +27,18 @@ test: lint
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS)
 
 test-fast: lint
-	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS) -m "not slow and not gpu"
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(BIN)/python -m pytest $(UNIT_TESTS) -m "not slow and not long and not gpu"
 
 # The package in an environment of its own with the lowest declared version of every dependency; not the slow tests, nor those
 # of documents and tools.
 test-oldest: $(OLDEST)/.test
-	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(OLDEST)/bin/python -m pytest $(UNIT_TESTS) -m "not slow and not gpu" \
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(OLDEST)/bin/python -m pytest $(UNIT_TESTS) -m "not slow and not long and not gpu" \
 		$(addprefix --ignore=tests/,docs fuzz test_documentation.py test_benchmarks.py test_quality.py test_killtest.py)
+
+# What keeps torch's compiler busy for minutes, in the newest environment and in the oldest: half an hour of two cores.
+test-long: $(VENV)/.test $(OLDEST)/.test
+	for python in $(BIN)/python $(OLDEST)/bin/python; do \
+		OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $$python -m pytest $(UNIT_TESTS) -m long || exit 1; done
 
 # Property tests, $(FUZZ_EXAMPLES) cases of each; `make test` runs 5 of each.
 fuzz: $(VENV)/.test

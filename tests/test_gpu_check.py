@@ -31,7 +31,7 @@ def ask(check, monkeypatch, *questions):
     return [answer["verdict"] for answer in check.answers]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_rehearsal_finds_nothing_wrong_and_measures_every_form(tmp_path):
     command = [sys.executable, "-m", "benchmarks.gpu", "--cpu", "--results", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -422,7 +422,7 @@ class TestCompile:
         torch.testing.assert_close(compiled(x), net(x), atol=1e-5, rtol=1e-5)
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("checkpointing", [False, True])
+    @pytest.mark.parametrize("checkpointing", [pytest.param(False, marks=pytest.mark.long), True])
     def test_trains_as_one_graph(self, checkpointing: bool) -> None:
         net, x = smallest_clusir(), torch.rand(1, 3, 20, 24)
         net.set_grad_checkpointing(checkpointing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -14,12 +14,12 @@ from torch.export import Dim
 import clusir_modules as cm
 
 NETWORKS = (
-    cm.clusir_base,
-    cm.clusir_small,
+    pytest.param(cm.clusir_base, marks=pytest.mark.long),
+    pytest.param(cm.clusir_small, marks=pytest.mark.long),
     cm.clusir_tiny,
     cm.mprnet_deraining,
-    cm.mprnet_denoising,
-    cm.mprnet_deblurring,
+    pytest.param(cm.mprnet_denoising, marks=pytest.mark.long),  # in the shape of the one above
+    pytest.param(cm.mprnet_deblurring, marks=pytest.mark.long),
 )
 KNOWN = (
     "Torchinductor does not support code generation for complex operators",  # the Fourier transforms of DAFMM
@@ -84,10 +84,19 @@ class Level(nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_trains_at_several_sizes(backend: str, complaints: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("make", "channels", "backend"),
+    [
+        (Level, 8, "aot_eager"),
+        pytest.param(Level, 8, "inductor", marks=pytest.mark.long),
+        pytest.param(cm.clusir_tiny, 3, "aot_eager", marks=pytest.mark.long),
+    ],
+)
+def test_trains_at_several_sizes(
+    make: Callable[[], nn.Module], channels: int, backend: str, complaints: list[str]
+) -> None:
     """The whole network, and through the compiler's last stage, which takes minutes for it, one level."""
-    net, channels = (cm.clusir_tiny(), 3) if backend == "aot_eager" else (Level(), 8)
+    net = make()
     compiled = torch.compile(net, fullgraph=True, backend=backend)
     start = {name: buffer.clone() for name, buffer in net.named_buffers()}
     for side in (32, 48, 64):

@@ -31,11 +31,11 @@ TRACED = pytest.mark.parametrize(  # tracing takes long: each part is in one of 
     [
         *(name for name in SWAPS if name.startswith("three")),
         "all at once",
-        "uniform router",
-        "no evidence",
-        "large experts",
-        "prompts of some size",
-        "no frequency path",
+        pytest.param("uniform router", marks=pytest.mark.long),
+        pytest.param("no evidence", marks=pytest.mark.long),
+        pytest.param("large experts", marks=pytest.mark.long),
+        pytest.param("prompts of some size", marks=pytest.mark.long),
+        pytest.param("no frequency path", marks=pytest.mark.long),
     ],
 )
 
