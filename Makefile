@@ -33,7 +33,7 @@ test-fast: lint
 # of documents and tools.
 test-oldest: $(OLDEST)/.test
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(OLDEST)/bin/python -m pytest $(UNIT_TESTS) -m "not slow and not long and not gpu" \
-		$(addprefix --ignore=tests/,docs fuzz test_documentation.py test_benchmarks.py test_quality.py test_killtest.py)
+		$(addprefix --ignore=tests/,docs fuzz basicsr_plugin/demo test_documentation.py test_benchmarks.py test_growth.py test_quality.py test_killtest.py)
 
 # What keeps torch's compiler busy for minutes, in the newest environment and in the oldest: half an hour of two cores.
 test-long: $(VENV)/.test $(OLDEST)/.test

@@ -1,9 +1,6 @@
-"""One level of the 2-D discrete wavelet transform and its inverse, the Haar wavelet on a fast exact path."""
+"""One level of the 2-D discrete wavelet transform and its inverse."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -11,214 +8,14 @@ from torch import Tensor
 
 from .checks import check_choice, check_feature_map
 from .constants import constants
+from .filter_banks import WaveLike, filter_bank, is_haar, remember_wave
+from .haar import haar_analysis, haar_synthesis
 from .precision import full_precision, widen
-from .tracing import exporting, recording
+from .tracing import exporting
 
-if TYPE_CHECKING:
-    import pywt
-
-__all__ = ["MODES", "WaveLike", "dwt2d", "idwt2d"]
-
-WaveLike: TypeAlias = "str | pywt.Wavelet | Tensor"
+__all__ = ["MODES", "analyze_stacked", "dwt2d", "idwt2d", "synthesize_stacked"]
 
 MODES = frozenset({"zero", "symmetric", "reflect", "periodization"})
-_HAAR_NAMES = frozenset({"haar", "db1"})
-_WAVES = "a discrete wavelet of PyWavelets (haar, db2, bior2.2, ...)"
-_PART_SIZE = 2**20  # bytes
-_FILTER_BANKS: dict[str, tuple[tuple[float, ...], ...]] = {}
-
-
-class _HaarAnalysis(torch.autograd.Function):
-    """Even-sized ``(B, C, H, W)`` to LL ``(B, C, h, w)`` and LH, HL, HH stacked by band ``(B, 3C, h, w)``."""
-
-    @staticmethod
-    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-        if recording():  # refuses to write into views, and fuses what is written down plainly
-            low, high = x[..., 0::2] + x[..., 1::2], x[..., 0::2] - x[..., 1::2]
-            top_low, bottom_low, top_high, bottom_high = (
-                rows for columns in (low, high) for rows in (columns[..., 0::2, :], columns[..., 1::2, :])
-            )
-            details = torch.cat((top_low - bottom_low, top_high + bottom_high, top_high - bottom_high), dim=1)
-            return (top_low + bottom_low) * 0.5, details * 0.5
-        batch, channels, height, width = x.shape
-        ll = _empty_like_layout(x, batch, channels, height // 2, width // 2)
-        details = _empty_like_layout(x, batch, 3 * channels, height // 2, width // 2)
-        for part, low, other in _parts(x, ll, details):
-            _analyze_into(part, low, other)
-        return ll, details
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-        """Nothing to save: the transform is orthonormal, so its adjoint is its inverse."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return haar_synthesis(*grads)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *maps: Tensor) -> Any:
-        ll, details = haar_analysis(*_join_batches(info.batch_size, in_dims, maps))
-        return (ll.unflatten(0, (info.batch_size, -1)), details.unflatten(0, (info.batch_size, -1))), (0, 0)
-
-
-class _HaarSynthesis(torch.autograd.Function):
-    """Inverse of :class:`_HaarAnalysis`."""
-
-    @staticmethod
-    def forward(ll: Tensor, details: Tensor) -> Tensor:
-        if recording():  # as above
-            lh, hl, hh = details.chunk(3, dim=1)
-            top = torch.stack((ll + lh + hl + hh, ll + lh - hl - hh), dim=-1).flatten(3)
-            bottom = torch.stack((ll - lh + hl - hh, ll - lh - hl + hh), dim=-1).flatten(3)
-            return torch.stack((top, bottom), dim=3).flatten(2, 3) * 0.5
-        batch, channels, height, width = ll.shape
-        x = _empty_like_layout(ll, batch, channels, 2 * height, 2 * width)
-        for part, low, other in _parts(x, ll, details):
-            _synthesize_into(part, low, other)
-        return x
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        """Nothing to save: see :class:`_HaarAnalysis`."""
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        return haar_analysis(grads[0])
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *maps: Tensor) -> Any:
-        x = haar_synthesis(*_join_batches(info.batch_size, in_dims, maps))
-        return x.unflatten(0, (info.batch_size, -1)), 0
-
-
-class _EagerHaarAnalysis(_HaarAnalysis):
-    """With forward mode, which ``torch.compile`` does not trace."""
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> tuple[Tensor, Tensor]:
-        return haar_analysis(*tangents)
-
-
-class _EagerHaarSynthesis(_HaarSynthesis):
-    """Likewise."""
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        return haar_synthesis(*tangents)
-
-
-def _join_batches(count: int, dims: tuple[int | None, ...], maps: tuple[Tensor, ...]) -> list[Tensor]:
-    """Maps of ``torch.vmap`` with the mapped dimension joined to the batch."""
-    mapped = (x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0) for dim, x in zip(dims, maps))
-    return [x.flatten(0, 1) for x in mapped]
-
-
-def _parts(x: Tensor, *bands: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """On a CPU the maps in parts of the batch, so that what lies between two steps stays in its cache."""
-    if x.device.type != "cpu" or x.shape[0] == 0:
-        return [(x, *bands)]
-    images = max(_PART_SIZE // (x[0].numel() * x.element_size()), 1)
-    return zip(*(maps.split(images) for maps in (x, *bands)), strict=True)
-
-
-def _analyze_into(x: Tensor, ll: Tensor, details: Tensor) -> None:
-    batch, channels, height, width = x.shape
-    columns = _empty_like_layout(x, batch, 2 * channels, height, width // 2)
-    low, high = columns.chunk(2, dim=1)
-    odd = x[..., 1::2]
-    torch.lerp(x[..., 0::2], odd, 0.5, out=low)
-    torch.sub(low, odd, out=high)
-    bands = details.unflatten(1, (3, channels))  # LH, HL, HH
-    torch.add(low[..., 0::2, :], low[..., 1::2, :], out=ll)
-    torch.add(high[..., 0::2, :], high[..., 1::2, :], out=bands[:, 1])
-    columns = columns.unflatten(1, (2, channels))
-    torch.sub(columns[..., 0::2, :], columns[..., 1::2, :], out=bands[:, 0::2])
-
-
-def _synthesize_into(x: Tensor, ll: Tensor, details: Tensor) -> None:
-    batch, channels, height, width = ll.shape
-    bands = details.unflatten(1, (3, channels))  # LH, HL, HH
-    columns = _empty_like_layout(ll, batch, 2 * channels, 2 * height, width).unflatten(1, (2, channels))
-    even = columns[..., 0::2, :]
-    torch.lerp(ll, bands[:, 0], 0.5, out=even[:, 0])
-    torch.lerp(bands[:, 1], bands[:, 2], 0.5, out=even[:, 1])
-    torch.sub(even, bands[:, 0::2], out=columns[..., 1::2, :])
-    low, high = columns.unbind(1)
-    torch.add(low, high, out=x[..., 0::2])
-    torch.sub(low, high, out=x[..., 1::2])
-
-
-def _empty_like_layout(x: Tensor, batch: int, channels: int, height: int, width: int) -> Tensor:
-    """Uninitialized map with the dtype and the device of ``x``, channels last if ``x`` is."""
-    if x.stride(1) == 1 and x.shape[1] > 1:
-        return x.new_empty((batch, height, width, channels)).permute(0, 3, 1, 2)
-    return x.new_empty((batch, channels, height, width))
-
-
-def haar_analysis(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Orthonormal Haar bands of an even-sized map: LL ``(B, C, h, w)`` and LH, HL, HH as ``(B, 3C, h, w)``."""
-    function = _HaarAnalysis if torch.compiler.is_compiling() else _EagerHaarAnalysis
-    ll, details = function.apply(x)
-    return ll, details
-
-
-def haar_synthesis(ll: Tensor, details: Tensor) -> Tensor:
-    """Exact inverse of :func:`haar_analysis`."""
-    function = _HaarSynthesis if torch.compiler.is_compiling() else _EagerHaarSynthesis
-    x: Tensor = function.apply(ll, details)
-    return x
-
-
-def check_wave(wave: str) -> None:
-    """Refuse a name that PyWavelets does not know as a discrete wavelet.
-
-    Raises:
-        TypeError: ``wave`` is not a string.
-        ValueError: ``wave`` is unknown.
-    """
-    if not isinstance(wave, str):
-        raise TypeError(f"wave must be {_WAVES}, by name, got {type(wave).__name__} {wave!r:.80}")
-    if wave not in _HAAR_NAMES:
-        filter_bank(wave)
-
-
-def remember_wave(wave: WaveLike) -> str | Tensor:
-    """Name of a discrete wavelet, under which :func:`filter_bank` finds its taps; a filter bank as it is.
-
-    Raises:
-        TypeError: ``wave`` is neither a name nor a ``pywt.Wavelet`` nor a floating-point tensor.
-        ValueError: the name is unknown, or the tensor has another shape.
-    """
-    if isinstance(wave, str):
-        check_wave(wave)
-        return wave
-    if isinstance(wave, Tensor) and wave.is_floating_point():
-        if wave.dim() != 2 or wave.shape[0] != 4 or wave.shape[1] < 2 or wave.shape[1] % 2:
-            raise ValueError(f"wave must have shape (4, L) with an even L as a filter bank, got {tuple(wave.shape)}")
-        return wave
-    if isinstance(wave, Tensor) or not isinstance(getattr(wave, "filter_bank", None), tuple):
-        raise TypeError(
-            f"wave must be {_WAVES}, by name or as pywt.Wavelet, or a floating-point filter bank (4, L), "
-            f"got {type(wave).__name__} {wave!r:.80}"
-        )
-    bank = tuple(tuple(taps) for taps in wave.filter_bank)
-    name = f"{wave.name} {hash(bank):x}"  # two of one name may differ
-    _FILTER_BANKS.setdefault(name, bank)
-    return name
-
-
-def filter_bank(wave: str) -> tuple[tuple[float, ...], ...]:
-    """Taps ``(dec_lo, dec_hi, rec_lo, rec_hi)`` of an orthogonal or biorthogonal wavelet, all of one even length.
-
-    A plain dictionary remembers them, which ``torch.compile`` reads as a constant; it cannot trace pywt.
-    """
-    if wave not in _FILTER_BANKS:
-        import pywt
-
-        if wave not in pywt.wavelist(kind="discrete"):
-            raise ValueError(f"wave must be {_WAVES}, got {wave!r}")
-        _FILTER_BANKS[wave] = tuple(tuple(taps) for taps in pywt.Wavelet(wave).filter_bank)
-    return _FILTER_BANKS[wave]
 
 
 def kernels(wave: str | Tensor, x: Tensor, *, analysis: bool) -> Tensor:
@@ -289,7 +86,7 @@ def _synthesize(x: Tensor, filters: Tensor, dim: int, mode: str) -> Tensor:
 
 def analyze_stacked(x: Tensor, wave: str | Tensor, mode: str = "zero") -> tuple[Tensor, Tensor]:
     """:func:`dwt2d` unchecked, the details stacked by band: ``(B, 3C, h, w)``, for Haar in the layout of ``x``."""
-    if isinstance(wave, str) and wave in _HAAR_NAMES:
+    if is_haar(wave):
         for dim in (2, 3):
             added = (x.shape[dim] + 1) // 2 * 2 - x.shape[dim]  # so that a symbolic size is seen to become even
             if exporting() or added:
@@ -307,7 +104,7 @@ def analyze_stacked(x: Tensor, wave: str | Tensor, mode: str = "zero") -> tuple[
 
 def synthesize_stacked(ll: Tensor, bands: Tensor, wave: str | Tensor, mode: str = "zero") -> Tensor:
     """Inverse of :func:`analyze_stacked`, unchecked."""
-    if isinstance(wave, str) and wave in _HAAR_NAMES:
+    if is_haar(wave):
         return haar_synthesis(ll, bands)
     stacked = torch.cat((ll.unsqueeze(2), bands.unflatten(1, (3, -1)).transpose(1, 2)), dim=2).flatten(1, 2)
     with full_precision(ll):
@@ -351,7 +148,7 @@ def dwt2d(x: Tensor, wave: WaveLike = "haar", mode: str = "zero") -> tuple[Tenso
     check_feature_map(x)
     wave = remember_wave(wave)
     check_choice("mode", mode, MODES)
-    haar = isinstance(wave, str) and wave in _HAAR_NAMES
+    haar = is_haar(wave)
     if haar and x.is_contiguous():  # each channel as an image: its bands come out side by side, without a copy
         ll, bands = analyze_stacked(x.flatten(0, 1).unsqueeze(1), wave, mode)
         return ll.squeeze(1).unflatten(0, x.shape[:2]), bands.unflatten(0, x.shape[:2])
@@ -398,7 +195,7 @@ def idwt2d(ll: Tensor, details: Tensor, wave: WaveLike = "haar", mode: str = "ze
         )
     if details.dtype != ll.dtype:
         raise TypeError(f"details must have the dtype of ll, {ll.dtype}, got {details.dtype}")
-    if isinstance(wave, str) and wave in _HAAR_NAMES and ll.is_contiguous():  # as in dwt2d
+    if is_haar(wave) and ll.is_contiguous():  # as in dwt2d
         x = synthesize_stacked(ll.flatten(0, 1).unsqueeze(1), details.flatten(0, 1), wave, mode)
         return x.squeeze(1).unflatten(0, ll.shape[:2])
     return synthesize_stacked(ll, details.transpose(1, 2).flatten(1, 2), wave, mode)

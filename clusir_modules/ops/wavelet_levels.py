@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import check_feature_map, check_positive
-from .dwt import WaveLike, along, depthwise, dwt2d, extend, filter_bank, idwt2d, kernels, remember_wave
+from .dwt import along, depthwise, dwt2d, extend, idwt2d, kernels
+from .filter_banks import WaveLike, filter_bank, remember_wave
 from .precision import full_precision, widen
 
 __all__ = ["iswt2d", "swt2d", "wavedec2", "waverec2"]

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from PIL import Image
 
 PARTS = '''
@@ -22,6 +24,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_weights_with_parts_of_ones_own_are_restored_with_import(tmp_path: Path) -> None:
     (tmp_path / "parts_of_the_command.py").write_text(PARTS)
     (tmp_path / "make.py").write_text(

@@ -392,6 +392,7 @@ class TestRouting:
         }
         assert error["global"] < error["tile"] * 0.8
 
+    @pytest.mark.slow
     def test_a_picture_many_times_larger_is_sampled(self, lively: cm.ClusIR) -> None:
         shapes = []
         handle = lively.stages[0].head.register_forward_hook(lambda _, args, result: shapes.append(args[0].shape[2:]))

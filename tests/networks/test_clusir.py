@@ -415,6 +415,7 @@ class TestTraining:
 
 class TestCompile:
     @torch.no_grad()
+    @pytest.mark.slow
     def test_is_captured_as_one_graph(self) -> None:
         net, x = smallest_clusir().eval(), torch.rand(1, 3, 20, 24)
         torch.compiler.reset()
@@ -471,6 +472,7 @@ dist.destroy_process_group()
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_two_processes_have_the_mean_gradient_without_searching_for_unused_parameters(tmp_path: Path) -> None:
     tests = Path(__file__).parents[1]
     script = tmp_path / "two_ranks.py"

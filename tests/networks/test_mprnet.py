@@ -247,7 +247,9 @@ class TestTraining:
 
 
 class TestComposability:
-    @pytest.mark.parametrize("checkpointing", [pytest.param(False, marks=pytest.mark.long), True])
+    @pytest.mark.parametrize(
+        "checkpointing", [pytest.param(False, marks=pytest.mark.long), pytest.param(True, marks=pytest.mark.slow)]
+    )
     def test_compiles_without_graph_break(self, checkpointing: bool) -> None:
         net, x = MPRNet(**SMALL), torch.rand(1, 3, 13, 24)
         net.set_grad_checkpointing(checkpointing)

@@ -135,6 +135,7 @@ def _gets_zero(net, key):
     return not len(net.stages[0].prompt_fusions) and any(word in key for word in ("high_gate.weight", "temperature"))
 
 
+@pytest.mark.slow
 def test_all_swaps_load_in_a_fresh_process(registered, tmp_path):
     """One process for all: each file of each kind makes the network that was saved, to the last bit."""
     image = picture()

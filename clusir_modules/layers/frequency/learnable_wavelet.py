@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops.checks import check_choice
-from ...ops.dwt import MODES, check_wave, dwt2d, filter_bank, idwt2d
+from ...ops.dwt import MODES, dwt2d, idwt2d
+from ...ops.filter_banks import check_wave, filter_bank
 from ...ops.precision import widen
 
 __all__ = ["LearnableWavelet"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ...ops.checks import check_feature_map, check_heads
-from ...ops.dwt import analyze_stacked, check_wave, synthesize_stacked
+from ...ops.dwt import analyze_stacked, synthesize_stacked
+from ...ops.filter_banks import check_wave
 from ...ops.padding import crop
 from ...ops.precision import cast_once, convolve
 from ..basic.norm import LayerNorm2d, NormFactory

@@ -70,6 +70,7 @@ def plain(value):
     return [plain(part) for part in value] if isinstance(value, tuple) else value
 
 
+@pytest.mark.slow
 def test_every_swap_trains_by_its_names_and_loads_in_a_fresh_process(options, train, project, environment):
     outputs, files = {}, []
     image = torch.rand(1, 3, 21, 34, generator=torch.Generator().manual_seed(3))

@@ -168,6 +168,7 @@ class Reference:
         self.threshold = 1.1 * max(apart)
 
 
+@pytest.mark.slow
 class TestDistribution:
     def test_a_batch_is_distributed_as_single_images_are(self, name: str) -> None:
         """And a degradation with another setting is not, so the comparison can tell."""
