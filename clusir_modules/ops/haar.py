@@ -109,30 +109,30 @@ def _parts(x: Tensor, *bands: Tensor) -> Iterable[tuple[Tensor, ...]]:
 
 
 def _analyze_into(x: Tensor, ll: Tensor, details: Tensor) -> None:
+    """Rows before columns: whole rows lie side by side in either layout, so that adding them runs on vectors."""
     batch, channels, height, width = x.shape
-    columns = _empty_like_layout(x, batch, 2 * channels, height, width // 2)
-    low, high = columns.chunk(2, dim=1)
-    odd = x[..., 1::2]
-    torch.lerp(x[..., 0::2], odd, 0.5, out=low)
-    torch.sub(low, odd, out=high)
-    bands = details.unflatten(1, (3, channels))  # LH, HL, HH
-    torch.add(low[..., 0::2, :], low[..., 1::2, :], out=ll)
-    torch.add(high[..., 0::2, :], high[..., 1::2, :], out=bands[:, 1])
-    columns = columns.unflatten(1, (2, channels))
-    torch.sub(columns[..., 0::2, :], columns[..., 1::2, :], out=bands[:, 0::2])
+    rows = _empty_like_layout(x, 2 * batch, channels, height // 2, width).unflatten(0, (2, batch))
+    low, high = rows.unbind()
+    bottom = x[..., 1::2, :]
+    torch.lerp(x[..., 0::2, :], bottom, 0.5, out=low)
+    torch.sub(low, bottom, out=high)
+    bands = details.unflatten(1, (3, channels)).movedim(1, 0)  # LH, HL, HH
+    torch.add(low[..., 0::2], low[..., 1::2], out=ll)
+    torch.add(high[..., 0::2], high[..., 1::2], out=bands[0])
+    torch.sub(rows[..., 0::2], rows[..., 1::2], out=bands[1:])
 
 
 def _synthesize_into(x: Tensor, ll: Tensor, details: Tensor) -> None:
     batch, channels, height, width = ll.shape
-    bands = details.unflatten(1, (3, channels))  # LH, HL, HH
-    columns = _empty_like_layout(ll, batch, 2 * channels, 2 * height, width).unflatten(1, (2, channels))
-    even = columns[..., 0::2, :]
-    torch.lerp(ll, bands[:, 0], 0.5, out=even[:, 0])
-    torch.lerp(bands[:, 1], bands[:, 2], 0.5, out=even[:, 1])
-    torch.sub(even, bands[:, 0::2], out=columns[..., 1::2, :])
-    low, high = columns.unbind(1)
-    torch.add(low, high, out=x[..., 0::2])
-    torch.sub(low, high, out=x[..., 1::2])
+    bands = details.unflatten(1, (3, channels)).movedim(1, 0)  # LH, HL, HH
+    rows = _empty_like_layout(ll, 2 * batch, channels, height, 2 * width).unflatten(0, (2, batch))
+    even = rows[..., 0::2]
+    torch.lerp(ll, bands[1], 0.5, out=even[0])
+    torch.lerp(bands[0], bands[2], 0.5, out=even[1])
+    torch.sub(even, bands[1:], out=rows[..., 1::2])
+    low, high = rows.unbind()
+    torch.add(low, high, out=x[..., 0::2, :])
+    torch.sub(low, high, out=x[..., 1::2, :])
 
 
 def _empty_like_layout(x: Tensor, batch: int, channels: int, height: int, width: int) -> Tensor:
