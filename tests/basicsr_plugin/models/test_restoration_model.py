@@ -151,7 +151,7 @@ def test_compiling_keeps_the_names_of_the_weights(options, build, monkeypatch):
     assert "head.weight" in model.net_g.state_dict()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_training_follows_eager_training(options, build, make_batch):
     without_dropout(options)
     eager = build(options)

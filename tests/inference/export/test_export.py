@@ -237,7 +237,7 @@ class TestMixture:
                 torch.testing.assert_close(loaded(image), expected, atol=1e-4, rtol=0)
             torch.testing.assert_close(run_onnx(tmp_path / "net.onnx", image), expected, atol=1e-4, rtol=0)
 
-    @pytest.mark.slow
+    @pytest.mark.long
     @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
     def test_compiled_ahead_of_time(self, tmp_path: Path) -> None:
         net = Mixture()

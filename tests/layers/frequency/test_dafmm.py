@@ -164,7 +164,7 @@ class TestForward:
         assert float((module(x, prompt) - before).norm() / before.norm()) > 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_trains_compiled_by_inductor_channels_last() -> None:
     module = DAFMM(8, 6, 4, layer_scale=0.5)
