@@ -35,7 +35,7 @@ test-oldest: $(OLDEST)/.test
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $(OLDEST)/bin/python -m pytest $(UNIT_TESTS) -m "not slow and not long and not gpu" \
 		$(addprefix --ignore=tests/,docs fuzz basicsr_plugin/demo test_documentation.py test_benchmarks.py test_growth.py test_quality.py test_killtest.py)
 
-# What keeps torch's compiler busy for minutes, in the newest environment and in the oldest: half an hour of two cores.
+# What keeps torch's compiler busy for minutes, in the newest environment and in the oldest.
 test-long: $(VENV)/.test $(OLDEST)/.test
 	for python in $(BIN)/python $(OLDEST)/bin/python; do \
 		OMP_NUM_THREADS=$(OMP_NUM_THREADS_TEST) $$python -m pytest $(UNIT_TESTS) -m long || exit 1; done

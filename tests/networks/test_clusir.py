@@ -414,8 +414,8 @@ class TestTraining:
 
 
 class TestCompile:
-    @torch.no_grad()
     @pytest.mark.slow
+    @torch.no_grad()
     def test_is_captured_as_one_graph(self) -> None:
         net, x = smallest_clusir().eval(), torch.rand(1, 3, 20, 24)
         torch.compiler.reset()

@@ -26,7 +26,7 @@ from clusir_modules.serialization.registry import import_registering
 TESTS = Path(__file__).parents[1]
 SWAPPED = pytest.mark.parametrize("name", SWAPS)
 FEW_BLOCKS = {"num_blocks": (1, 0, 0, 0), "num_decoder_blocks": (1, 0, 0)}
-TRACED = pytest.mark.parametrize(  # tracing takes long: each part is in one of these
+TRACED = pytest.mark.parametrize(  # tracing takes long: each part is in one of these, some in a long one alone
     "name",
     [
         *(name for name in SWAPS if name.startswith("three")),
