@@ -16,7 +16,8 @@ from basicsr_plugin.options import files
 __all__ = ["main"]
 
 _PASSED_ON = {
-    "train": "train, in the working directory or --root DIR; other arguments are BasicSR's",
+    "train": "train, in the working directory or --root DIR; --check only tries everything out, --force takes "
+    "the folder from another run; other arguments are BasicSR's",
     "test": "test, likewise",
     "run": "run SCRIPT, an unmodified train.py or test.py of BasicSR, with the plugin; other arguments are its own",
 }

@@ -12,6 +12,8 @@ import clusir_modules as cm
 __all__ = ["compile_network"]
 
 _BLOCKS = (cm.WTB, cm.ClusterMoE, cm.DAFMM)
+# torch 2.8 to 2.14 cannot compile the gradient of a view of four dimensions for a second size of picture with it
+_OPTIONS = None if torch.__version__ >= (2, 15) else {"layout_optimization": False}
 _MOST_VARIANTS = 64  # of a block: channels times patch sizes; torch's own limit is 8
 
 
@@ -28,7 +30,7 @@ def compile_network(net: nn.Module, what: bool | Literal["blocks"]) -> None:
     """
     if what != "blocks":
         if what:
-            net.compile()
+            net.compile(options=_OPTIONS)
         return
     blocks = [module for module in net.modules() if isinstance(module, _BLOCKS)]
     if not blocks:

@@ -61,8 +61,13 @@ def read_options(opt: Mapping[str, Any]) -> RunOptions:
 
 
 def _check_phases(options: RunOptions) -> None:
-    """What a training needs."""
+    """What a training needs, and what a test must not have."""
     if not options.is_train:
+        if "train" in options.datasets:
+            raise ValueError(
+                "datasets.train is for trainings, this is a test: name the sets test_1, test_2, ... and the weights in "
+                "path.pretrain_network_g, as options/test does"
+            )
         return
     phases = {name.split("_")[0] for name in options.datasets}
     if options.train is None:

@@ -60,7 +60,7 @@ class _EncoderLevel(nn.Module):
             # what the routers are asked to tell must not shape the features: see docs/design.md
             routing = self.route(run(self.evidence, x.detach()))
         for block in self.blocks:
-            x = run(block, x)
+            x = run_block(run, block, x)
         if self.halved:
             return run_at_half_resolution(self.moe, x, run, routing=routing), routing
         return run(self.moe, x, routing=routing), routing
@@ -271,6 +271,20 @@ class ClusIREncoder(nn.Module):
         if self.grad_checkpointing and torch.is_grad_enabled():
             return checkpoint(module, *args, use_reentrant=False, **kwargs)
         return module(*args, **kwargs)
+
+
+def run_block(run: _Run, block: nn.Module, x: Tensor) -> Tensor:
+    """Run a block, which may be somebody's own.
+
+    Raises:
+        ValueError: it returns another shape than it was given.
+    """
+    y: Tensor = run(block, x)
+    if not torch.compiler.is_compiling() and y.shape != x.shape:
+        raise ValueError(
+            f"block must keep the shape of its map, {tuple(x.shape)}, {type(block).__name__} returned {tuple(y.shape)}"
+        )
+    return y
 
 
 def choose_levels(name: str, indices: int | Sequence[int] | None, count: int) -> tuple[int, ...]:

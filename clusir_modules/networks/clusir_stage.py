@@ -26,7 +26,7 @@ from ..layers.routing.wavelet_evidence import WaveletEvidence
 from ..layers.transformer.wtb import WTB
 from ..ops.checks import check_positive
 from ..ops.precision import cast_once
-from .clusir_encoder import ClusIREncoder, check_lengths, run_at_half_resolution
+from .clusir_encoder import ClusIREncoder, check_lengths, run_at_half_resolution, run_block
 from .parts import Prompts, check_factories, make_blocks
 
 __all__ = ["ClusIRStage", "StageFeatures"]
@@ -65,7 +65,7 @@ class _DecoderLevel(nn.Module):
         elif self.frequency is not None:
             x = run(self.frequency, x, prompt)
         for block in self.blocks:
-            x = run(block, x)
+            x = run_block(run, block, x)
         return x
 
 
@@ -197,7 +197,7 @@ class ClusIRStage(ClusIREncoder):
             x = self.decoder[level](x, encoded[level], prompt, self._run)
             decoded.insert(0, x)
         for block in self.refinement:
-            x = self._run(block, x)
+            x = run_block(self._run, block, x)
         return (x, *decoded[1:])
 
     def _prompt(self, level: int, routings: Sequence[Routing], skip: Tensor) -> Tensor:

@@ -45,9 +45,14 @@ class Prompts:
     generation: GenerationFactory = _ONE_PIXEL
 
 
+class _Kinds(dict[str, Registry]):
+    def __missing__(self, kind: str) -> Registry:
+        raise KeyError(f"unknown part {kind!r}; accepted: {', '.join(self)}")
+
+
 PARTS: Mapping[str, Registry] = MappingProxyType(
-    {
-        registry.kind: registry
+    _Kinds(
+        (registry.kind, registry)
         for registry in (
             Registry("block", WTB),
             Registry("evidence", WaveletEvidence, nn.Identity),
@@ -58,7 +63,7 @@ PARTS: Mapping[str, Registry] = MappingProxyType(
             Registry("frequency", DAFMM),
             Registry("norm_layer", LayerNorm2d, nn.Identity),
         )
-    }
+    )
 )
 """Parts that files may name, by the keyword of :class:`ClusIR`; register one's own before saving or loading."""
 

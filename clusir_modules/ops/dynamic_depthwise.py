@@ -26,6 +26,8 @@ def dynamic_depthwise(x: Tensor, kernels: Tensor, bias: Tensor | None = None, *,
     batch, channels = kernels.shape[:2]
     if isinstance(batch, torch.SymInt) and exporting():
         return _shift_and_add(x, kernels, bias, padding)
+    if bias is not None and torch.compiler.is_compiling():  # Inductor of torch 2.8 cannot convolve with a gathered bias
+        return dynamic_depthwise(x, kernels, padding=padding) + bias[..., None, None]
     weight = kernels.flatten(0, 1).unsqueeze(1)
     bias = None if bias is None else bias.flatten()
     if batch == 1:

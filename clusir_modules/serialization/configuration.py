@@ -87,7 +87,8 @@ def recognize(weights: Mapping[str, Any], *, source: str = "the state dict") -> 
         if isinstance(network, type) and issubclass(network, Pretrained) and network.recognizes(weights):
             return architecture
     raise ValueError(
-        f"{source} must hold weights of one of {', '.join(sorted(NETWORKS))}, got the entries {sorted(weights)[:5]}"
+        f"{source} must hold weights of one of {', '.join(sorted(NETWORKS))}, got the entries {sorted(weights)[:5]}; "
+        "load_weights(net, path) reads others into a network that is there"
     )
 
 

@@ -155,7 +155,9 @@ def import_registering(module: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
-        raise ValueError(f"the module {module!r} cannot be imported: {error}") from error
+        missing = isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0])
+        hint = "; put the folder that holds it on PYTHONPATH" if missing else ""
+        raise ValueError(f"the module {module!r} cannot be imported: {error}{hint}") from error
 
 
 def _is_rerun(held: object, obj: object) -> bool:

@@ -144,6 +144,11 @@ def test_a_wrong_value_is_named_with_its_option_and_what_is_accepted(options, pa
         assert any(str(part) in message for part in (value if isinstance(value, list) else [value]))
 
 
+def test_a_test_has_no_training_set(options):
+    with pytest.raises(ValueError, match=r"datasets.train is for trainings, this is a test"):
+        read_options({**options, "is_train": False})
+
+
 def test_values_of_several_options_that_do_not_fit_are_named(options):
     for path, value, words in (
         ("train.grad_clip", True, "train.grad_clip needs a positive train.grad_clip_max_norm, got None"),

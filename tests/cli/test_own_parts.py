@@ -40,6 +40,7 @@ def test_weights_with_parts_of_ones_own_are_restored_with_import(tmp_path: Path)
     missing = run(tmp_path, "--import", "nowhere")
     assert missing.returncode == 2
     assert "the module 'nowhere' cannot be imported" in missing.stderr
+    assert "PYTHONPATH" in missing.stderr
     known = run(tmp_path, "--import", "parts_of_the_command")
     assert known.returncode == 0, known.stderr
     assert Image.open(tmp_path / "out.png").size == (20, 30)

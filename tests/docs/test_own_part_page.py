@@ -24,10 +24,12 @@ class Follower:
 
     def __init__(self, folder):
         self.folder = folder
-        (folder / "photographs" / "train").mkdir(parents=True)
+        for part in ("train", "val"):
+            (folder / "photographs" / part).mkdir(parents=True)
         for number in range(3):
             rough = np.random.default_rng(number).integers(0, 256, (6, 6, 3), np.uint8)
-            cv2.imwrite(str(folder / f"photographs/train/{number}.png"), cv2.resize(rough, (48, 48)))
+            for part in ("train", "val"):
+                cv2.imwrite(str(folder / f"photographs/{part}/{number}.png"), cv2.resize(rough, (48, 48)))
 
     def write(self, name, text):
         (self.folder / name).parent.mkdir(exist_ok=True)

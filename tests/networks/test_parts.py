@@ -225,6 +225,19 @@ class TestRules:
         with pytest.raises(TypeError, match=f"{keyword} must be a class or a function"):
             cm.ClusIR(**SMALL, **{keyword: part})
 
+    def test_a_block_that_changes_the_size_is_refused_with_its_name(self):
+        net = cm.clusir_tiny(block=lambda dim, *, num_heads: nn.Conv2d(dim, dim, 3))
+        with pytest.raises(
+            ValueError, match=r"block must keep the shape of its map, \(1, \d+, 32, 32\), Conv2d returned"
+        ):
+            net(torch.rand(1, 3, 32, 32))
+
+    def test_an_unknown_kind_of_part_is_refused_with_those_that_exist(self):
+        with pytest.raises(KeyError, match="unknown part 'blocks'; accepted: block, evidence"):
+            cm.PARTS["blocks"]
+        assert "blocks" not in cm.PARTS
+        assert cm.PARTS.get("blocks") is None
+
     def test_a_finished_prompt_module_is_refused(self):
         with pytest.raises(TypeError, match=r"prompts\.fusion must be a class .* got a finished PromptFusion"):
             cm.ClusIR(**SMALL, prompts=cm.Prompts(fusion=cm.PromptFusion(8, 2)))

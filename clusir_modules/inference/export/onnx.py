@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from ...ops.precision import autocast_unknown
 from ...serialization.atomic import written_whole
 from .program import check_close, export_program, unseen_image
 
@@ -39,7 +40,11 @@ def export_onnx(net: nn.Module | ExportedProgram, path: str | os.PathLike[str], 
         >>> export_onnx(clusir_tiny(), "clusir.onnx")  # doctest: +SKIP
     """
     check_packages("export_onnx")
-    program = net if isinstance(net, ExportedProgram) else export_program(net, dynamic_batch=dynamic_batch)
+    if isinstance(net, ExportedProgram):
+        program = net
+    else:
+        with autocast_unknown():
+            program = export_program(net, dynamic_batch=dynamic_batch)
     image = unseen_image(program)
     write_onnx(program, path, (image,), (program.module()(image),), inputs=["image"], outputs=["restored"])
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from ...layers.routing.routing import Routing
+from ...ops.precision import autocast_unknown
 from ...ops.spectrum import fourier_matrices
 from ..network import evaluating, final_image
 from .onnx import check_packages, write_onnx
@@ -91,7 +92,7 @@ def export_routed_onnx(net: nn.Module, folder: str | os.PathLike[str]) -> None:
     channels: int = cast(Any, net).in_channels
     sample, unseen = (weight.new_empty(1, channels, *size).uniform_() for size in (SAMPLE_SIZE, UNSEEN_SIZE))
     axes = {2: Dim.AUTO, 3: Dim.AUTO}
-    with evaluating(net), torch.no_grad(), fourier_matrices():
+    with evaluating(net), torch.no_grad(), fourier_matrices(), autocast_unknown():
         routings = cast(Any, net).route(sample)
         names = [
             f"{name}_{level}" for level in range(1, len(routings) + 1) for name in ("weights", "experts", "prompt")
